@@ -1,0 +1,82 @@
+"""Metadata of the distribution. What the tools want to know is in ``pyproject.toml``."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+# The version is read, not imported: the build environment has none of the dependencies.
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tornado_ovms/__init__.py").read_text("utf-8"), re.MULTILINE)
+
+# Why each is there, and why these lower bounds: docs/dependencies.md. No upper bound is known to be needed.
+REQUIRES = [
+    "inotify-simple>=2.0",
+    "jsonschema>=4.21",
+    "numpy>=1.26",
+    "opencv-python-headless>=4.10.0.84",
+    "openvino>=2025.4",
+    "orjson>=3.10.7",
+    "prometheus-client>=0.20",
+    "pysimdjson>=7.0",
+    "simplejson>=3.19.1",
+    "tornado>=6.5",
+]
+
+TEST = [
+    "coverage>=7.10",  # the first that follows subprocesses by a setting
+    "hypothesis>=6.100",
+    "pytest>=9.0",  # the first with settings in [tool.pytest]
+]
+
+LINT = [
+    "mypy>=2.0",
+    "ruff~=0.17.6",  # capped: another minor version formats and finds other things
+    "types-jsonschema",
+    "types-simplejson",
+]
+
+setup(
+    name="tornado-ovms",
+    version=VERSION[1],
+    description="OpenVINO models behind the TensorFlow Serving REST API: OpenVINO Model Server's REST side, in Python",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    author="The tornado_ovms authors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    packages=find_packages(include=["tornado_ovms", "tornado_ovms.*"]),
+    package_data={
+        "tornado_ovms": ["py.typed"],
+        "tornado_ovms.core": ["config.schema.json"],
+        "tornado_ovms.demo": [
+            "NOTICE",
+            "digit.png",
+            "models/*/LICENSE",
+            "models/*/NOTICE",
+            "models/*/1/model.bin",
+            "models/*/1/model.xml",
+        ],
+    },
+    zip_safe=False,  # OpenVINO reads the demo's models from files
+    python_requires=">=3.10",
+    install_requires=REQUIRES,
+    extras_require={"test": TEST, "lint": LINT, "dev": [*TEST, *LINT, "tox>=4.24"]},
+    entry_points={"console_scripts": ["tornado-ovms = tornado_ovms.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Web Environment",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Typing :: Typed",
+    ],
+)
