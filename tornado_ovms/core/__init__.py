@@ -1,0 +1,1 @@
+"""Values and decisions: no file, socket, thread or clock in this package."""

@@ -1,0 +1,150 @@
+"""Settings of the server and of each model: frozen values, compared to find what a reload has to do.
+
+Built by ``cli`` and ``core.config``, read by everybody; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Final
+
+from tornado_ovms.core.tensors import Auto, Dim, LayoutChange, Shape
+
+GIB: Final = 1 << 30
+
+
+class NonFinite(Enum):
+    """How NaN and the infinities are written in a JSON answer (ours; JSON has no word for them)."""
+
+    NULL = "null"
+    LITERAL = "literal"
+    STRING = "string"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class LatestVersions:
+    """Serve the ``count`` highest versions."""
+
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"latest: {self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class SpecificVersions:
+    """Serve those of these versions that exist."""
+
+    versions: frozenset[int]
+
+    def __str__(self) -> str:
+        return f"specific: {sorted(self.versions)}"
+
+
+@dataclass(frozen=True, slots=True)
+class AllVersions:
+    """Serve every version that exists."""
+
+    def __str__(self) -> str:
+        return "all"
+
+
+VersionPolicy = LatestVersions | SpecificVersions | AllVersions
+
+PluginValue = str | bool | int | float | Mapping[str, Any]  # a mapping only for DEVICE_PROPERTIES
+EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """One entry of ``model_config_list``, or the single model of the command line.
+
+    ``shape`` and ``layout`` hold one value for a model with one input (or ``auto`` for all), or one by name of the
+    tensor. ``base_path`` is absolute unless it is a URL. A frozen instance is not hashable, as it holds mappings.
+    """
+
+    name: str
+    base_path: str
+    version_policy: VersionPolicy = LatestVersions()
+    batch_size: Dim | Auto | None = None
+    shape: Shape | Auto | Mapping[str, Shape | Auto] | None = None
+    layout: LayoutChange | Mapping[str, LayoutChange] | None = None
+    nireq: int = 0
+    target_device: str = "CPU"
+    plugin_config: Mapping[str, PluginValue] = field(default_factory=lambda: EMPTY)
+    allow_cache: bool = False
+    stateful: bool = False
+    low_latency_transformation: bool = False
+    idle_sequence_cleanup: bool = True
+    max_sequence_number: int = 500
+    custom_loader: str | None = None
+
+    @property
+    def has_auto(self) -> bool:
+        """Whether a dimension is left open by the word ``auto``."""
+        shapes = self.shape.values() if isinstance(self.shape, Mapping) else (self.shape,)
+        return any(isinstance(each, Auto) for each in (self.batch_size, *shapes))
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Which metrics are served on ``/metrics``; ``families`` None stands for the default ones."""
+
+    enable: bool = False
+    families: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CorsSettings:
+    """The texts of the ``Access-Control-Allow-*`` headers; an empty one is not sent."""
+
+    origins: str = "*"
+    methods: str = "*"
+    headers: str = "*"
+    credentials: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may cost; beyond it a 4xx or the reference's code, before the memory is taken.
+
+    ``body_bytes`` counts the body as received and as unpacked, ``json_depth`` its nested objects and lists (the body's
+    own braces are the first), ``image_pixels`` width times height of one picture.
+    """
+
+    body_bytes: int = GIB
+    json_depth: int = 100
+    image_pixels: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Everything that the command line says. Either ``config_path`` or ``model`` is set.
+
+    ``metrics`` is what the command line says; a ``monitoring`` section of the configuration file may stand in for it.
+    ``addresses`` are host names, IPv4 or IPv6 addresses to listen on; ``rest_port`` 0 means that the kernel chooses.
+    ``warnings`` are about options that were given in vain: for the log, once there is one.
+    """
+
+    config_path: str | None = None
+    model: ModelSettings | None = None
+    rest_port: int = 0
+    addresses: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - the reference's default: containers need it
+    rest_workers: int = 2
+    file_system_poll_wait_seconds: int = 1
+    sequence_cleaner_poll_wait_minutes: int = 5
+    nireq: int = 0
+    cache_dir: str | None = None
+    cpu_extension: str | None = None
+    metrics: MetricsSettings = MetricsSettings()
+    cors: CorsSettings = CorsSettings()
+    log_level: str = "INFO"
+    log_path: str | None = None
+    non_finite: NonFinite = NonFinite.NULL
+    limits: Limits = Limits()
+    demo: bool = False
+    warnings: tuple[str, ...] = ()
