@@ -1,0 +1,1 @@
+"""Bytes of requests and answers to values and back; pure functions, for any thread."""

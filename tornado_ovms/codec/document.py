@@ -1,0 +1,132 @@
+"""JSON text to Python values: strictly RFC 8259, apart from NaN and the infinities.
+
+orjson reads the document, except for long lists of numbers, which become ``Numbers`` (``codec.numeric``). What orjson refuses
+is read again by simplejson, which knows ``NaN``, ``Infinity`` and ``-Infinity``; whatever else is wrong is told in the
+reference's words (``codec.syntax``). Any thread may call ``parse``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import simplejson
+
+from tornado_ovms.codec.numeric import LONG, carve, restore
+from tornado_ovms.codec.syntax import explain
+from tornado_ovms.core.status import Code, Failure
+
+MAX_DEPTH: Final = 800
+"""No parser is asked to go deeper, whatever the limit says: simplejson recurses once a level, and Python stops it at 1000."""
+
+_NOT_NESTING: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS: Final = np.zeros(256, np.int8)
+_STEPS[list(b"[{")] = 1
+_STEPS[list(b"]}")] = -1
+
+_STAND_INS: Final = ((b"-Infinity", b'"       "'), (b"Infinity", b'"      "'), (b"NaN", b'" "'))
+"""Strings as long as the words, so that offsets stay right."""
+
+
+def parse(document: bytes, depth: int) -> Any:
+    """Read a JSON document.
+
+    Of members that come twice the first counts. A NUL byte ends the document, as in the reference. Integers that fit int64 or
+    uint64 are exact, others become floats. Long rectangular lists of numbers are ``Numbers``, never empty.
+
+    Args:
+        document: the text, UTF-8.
+        depth: how deep lists and objects may be nested; the outermost counts as 1.
+
+    Raises:
+        Failure: JSON_TOO_DEEP, or JSON_INVALID with message, offset, line and column.
+    """
+    text, numbers = carve(document) if len(document) >= LONG else (document, [])
+    _check_depth(document, text, max((each.doubles.ndim for each in numbers), default=0), min(depth, MAX_DEPTH))
+    try:
+        tree = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _parse_again(document, depth)
+    if _may_repeat(text, tree):
+        tree = simplejson.loads(text, object_pairs_hook=_first_of_each)
+    if not numbers:
+        return tree
+    tree = restore(tree, numbers)
+    return _parse_again(document, depth) if tree is None else tree
+
+
+def _parse_again(document: bytes, depth: int) -> Any:
+    """Read a document that orjson refuses: it holds NaN, ends in a NUL byte, or is not JSON."""
+    head, nul, _ = document.partition(b"\0")
+    if nul:
+        return parse(head, depth)
+    stopped = 0
+    try:
+        # simplejson alone is too lenient: it takes 1e400 and half a surrogate pair.
+        orjson.loads(_without_words(document))
+        return simplejson.loads(document, allow_nan=True, object_pairs_hook=_first_of_each)
+    except orjson.JSONDecodeError as error:
+        stopped = error.pos
+    except simplejson.JSONDecodeError:  # a word where only a string may stand
+        pass
+    raise explain(document, stopped)
+
+
+def _check_depth(document: bytes, text: bytes, rank: int, limit: int) -> None:
+    """Refuse what is nested too deep; ``rank`` is that of the lists that were taken out of ``text``."""
+    if text.count(b"[") + text.count(b"{") + rank <= limit:
+        return
+    brackets = b"".join(_outside_strings(document)).translate(None, _NOT_NESTING)
+    found = int(np.cumsum(_STEPS[np.frombuffer(brackets, np.uint8)], dtype=np.int64).max(initial=0))
+    if found > limit:
+        raise Failure(Code.JSON_TOO_DEEP, f"Expected: at most {limit}; Actual: {found}")
+
+
+def _outside_strings(document: bytes) -> list[bytes]:
+    """The text between strings."""
+    return _without_escapes(document).split(b'"')[::2]
+
+
+def _without_escapes(document: bytes) -> bytes:
+    """The same text, as long and as valid as before, in which every quotation mark begins or ends a string.
+
+    A backslash outside a string is replaced too, but by what is no JSON there either.
+    """
+    return document.replace(rb"\\", b"__").replace(rb"\"", b"__") if b"\\" in document else document
+
+
+def _without_words(document: bytes) -> bytes:
+    """The same text with strings in place of NaN and the infinities, and without escapes of quotation marks."""
+    parts = _without_escapes(document).split(b'"')
+    for index in range(0, len(parts), 2):
+        for word, stand_in in _STAND_INS:
+            parts[index] = parts[index].replace(word, stand_in)
+    return b'"'.join(parts)
+
+
+def _may_repeat(text: bytes, tree: Any) -> bool:
+    """Whether an object of the document has two members of one name: then there are more colons than members."""
+    colons = text.count(b":")
+    if colons < 2:  # noqa: PLR2004
+        return False
+    members = _count_members(tree)
+    return colons != members and sum(part.count(b":") for part in _outside_strings(text)) != members
+
+
+def _count_members(tree: Any) -> int:
+    """How many members all objects have, apart from those in lists that do not begin with an object."""
+    count = 0
+    pending = [tree]
+    while pending:
+        value = pending.pop()
+        if type(value) is dict:
+            count += len(value)
+            pending.extend(value.values())
+        elif type(value) is list and value and type(value[0]) is dict:
+            pending.extend(value)
+    return count
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return dict(reversed(pairs))
