@@ -1,0 +1,76 @@
+"""Small OpenVINO models, built in memory, for the tests of the engine and of the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openvino as ov
+from openvino import opset15 as op
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def parameter(name: str, shape: Sequence[int | tuple[int, int]], kind: str = "f32", layout: str = "") -> ov.Node:
+    """An input; -1 is any size, a pair is a range."""
+    dims = [ov.Dimension(*dim) if isinstance(dim, tuple) else ov.Dimension(dim) for dim in shape]
+    node = op.parameter(ov.PartialShape(dims), getattr(ov.Type, kind), name=name)
+    node.output(0).get_tensor().set_names({name})
+    if layout:
+        node.set_layout(ov.Layout(layout))
+    return node
+
+
+def model(inputs: Sequence[ov.Node], **outputs: ov.Node) -> ov.Model:
+    """A model whose outputs are named by the keywords."""
+    results = []
+    for name, node in outputs.items():
+        node.output(0).get_tensor().set_names({name})
+        results.append(op.result(node))
+    return ov.Model(results, list(inputs), "model")
+
+
+def adder(shape: Sequence[int | tuple[int, int]] = (1, 10), addend: float = 1.0) -> ov.Model:
+    """b -> a = b + addend, both f32."""
+    b = parameter("b", shape)
+    return model([b], a=op.add(b, op.constant(np.float32(addend))))
+
+
+def rigid() -> ov.Model:
+    """b -> a = b + 1, which can be reshaped to any width but computes only 10 columns."""
+    b = parameter("b", (1, 10))
+    return model([b], a=op.add(b, op.constant(np.ones((1, 10), np.float32))))
+
+
+def passthrough(shape: Sequence[int | tuple[int, int]], kind: str) -> ov.Model:
+    """x -> y = x, of any element type."""
+    x = parameter("x", shape, kind)
+    return model([x], y=op.concat([x], 0))
+
+
+def heavy(size: int = 1024, layers: int = 12) -> ov.Model:
+    """x f32 [1,size,size] -> y, by matrix products that take tens of milliseconds on two cores."""
+    x = parameter("x", (1, size, size))
+    y = x
+    weight = np.random.default_rng(0).random((size, size), np.float32) / size
+    for _ in range(layers):
+        y = op.matmul(y, op.constant(weight), False, False)
+    return model([x], y=y)
+
+
+def slow(size: int = 1024, layers: int = 12) -> ov.Model:
+    """x f32 [1,1] -> y [1,1]: a number in, a number out, and tens of milliseconds of matrix products between them."""
+    x = parameter("x", (1, 1))
+    generator = np.random.default_rng(0)
+    y = op.multiply(x, op.constant(generator.random((size, size), np.float32)))
+    for _ in range(layers):
+        y = op.matmul(y, op.constant(generator.random((size, size), np.float32) / size), False, False)
+    return model([x], y=op.reduce_mean(y, op.constant(np.array([0, 1])), keep_dims=True))
+
+
+def save(what: ov.Model, folder: Path) -> None:
+    """Write a model as IR into a version folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ov.serialize(what, str(folder / "model.xml"), str(folder / "model.bin"))

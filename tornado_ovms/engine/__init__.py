@@ -1,0 +1,1 @@
+"""What runs a model: the protocols, the bridge to the event loop, and OpenVINO behind them."""

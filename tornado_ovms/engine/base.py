@@ -1,0 +1,84 @@
+"""The seam between serving and what computes: ``Engine`` loads, ``Executable`` infers.
+
+``tornado_ovms.serving`` knows these protocols only, so that another back end, or a fake in a test, fits in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from tornado_ovms.core.lifecycle import Blueprint
+    from tornado_ovms.core.settings import ModelSettings
+    from tornado_ovms.core.tensors import TensorSpec
+
+
+class ExecutableStats(NamedTuple):
+    """What an executable is doing: streams of the device, infer requests kept, those that run, callers that wait for one."""
+
+    streams: int
+    requests: int
+    running: int
+    waiting: int
+
+
+class Executable(Protocol):
+    """One loaded model version. All methods but ``close`` belong to the event loop."""
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]:
+        """The inputs by name, in the order of names."""
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        """The outputs in the model's order."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether an inference takes less time than handing it to another thread; then ``infer_now`` may be used."""
+
+    def infer_now(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """As ``infer``, at once and on the caller's thread; only if ``is_quick``."""
+
+    async def infer(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Run the model once, waiting in line for a free infer request.
+
+        Args:
+            arrays: an array for every input, C-contiguous and of its exact dtype; strings are object arrays of
+                ``bytes``.
+                They must not change until the answer is there, and may be shared with the device without a copy.
+
+        Returns:
+            The outputs in the order of ``outputs``, owned by the caller.
+
+        Raises:
+            Failure: INFERENCE if the model refuses the input; RESHAPE if it does so for the sizes of an ``auto`` shape.
+        """
+
+    def stats(self) -> ExecutableStats:
+        """What it is doing now."""
+
+    def close(self) -> None:
+        """Give memory and threads back, after what still runs has ended. Blocks: called once, in a loader thread."""
+
+
+class Engine(Protocol):
+    """Loads model versions."""
+
+    def check(self, settings: ModelSettings) -> None:
+        """Look at what can be told without the model; any thread.
+
+        Raises:
+            Failure: MODEL_CONFIG_INVALID for a key of ``plugin_config`` that the device does not know.
+        """
+
+    def load(self, blueprint: Blueprint) -> Executable:
+        """Read, reshape and compile a model. Blocks: called in a loader thread.
+
+        Raises:
+            Failure: whatever keeps this version from being served, with the reason.
+        """

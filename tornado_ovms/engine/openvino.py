@@ -1,0 +1,191 @@
+"""OpenVINO behind the ``Engine`` protocol: reads, prepares and compiles a version, and gives it a pool of requests.
+
+``load`` is called in loader threads, ``check`` in any thread; OpenVINO's ``Core`` is safe for both.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import openvino as ov
+
+from tornado_ovms.core.model_files import MAPPING_FILE, NameMapping, find_model_file, parse_mapping
+from tornado_ovms.core.plugin_config import translate
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.engine.pool import RequestPool, find_property, reason
+from tornado_ovms.engine.preparation import Prepared, prepare
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from tornado_ovms.core.lifecycle import Blueprint
+    from tornado_ovms.core.settings import ModelSettings
+    from tornado_ovms.core.tensors import TensorSpec
+
+log = logging.getLogger("modelmanager")
+
+MAX_NIREQ: Final = 100000
+
+ALWAYS_KNOWN: Final = frozenset({"CACHE_DIR", "ENABLE_MMAP", "DEVICE_PROPERTIES"})
+"""Keys that OpenVINO takes for every device, although the devices do not list them."""
+
+
+class OpenVinoEngine:
+    """The ``Engine`` that serves.
+
+    Args:
+        loop: the event loop that infers.
+        cache_dir: where compiled models are kept, or None.
+        threads: how many threads an inference may use on the CPU; None leaves that to OpenVINO, which looks at the
+            host.
+        nireq: infer requests of models that do not say; 0 for what OpenVINO finds best.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, cache_dir: str | None, threads: int | None, nireq: int = 0
+    ) -> None:
+        self._loop = loop
+        self._cache_dir = cache_dir
+        self._threads = threads
+        self._nireq = nireq
+        self._core = ov.Core()
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """The devices of this machine."""
+        devices: Sequence[str] = self._core.available_devices
+        return devices
+
+    def add_extension(self, path: str) -> None:
+        """Load a library with more layers for the CPU.
+
+        Raises:
+            Failure: MODEL_LOAD with what OpenVINO says.
+        """
+        try:
+            self._core.add_extension(path)
+        except Exception as error:
+            raise Failure(Code.MODEL_LOAD, reason(error)) from error
+
+    def check(self, settings: ModelSettings) -> None:
+        """See ``Engine.check``. A device that is not there passes: it is found out when the model is compiled."""
+        config, _ = translate(settings.plugin_config)
+        known = self._known_keys(settings.target_device)
+        unknown = sorted(config.keys() - known - ALWAYS_KNOWN)
+        if known and unknown:
+            device = settings.target_device
+            log.error("Plugin config key: %s not found in supported config keys for device: %s.", unknown[0], device)
+            log.error("Plugin config contains unsupported keys")
+            raise Failure(
+                Code.MODEL_CONFIG_INVALID,
+                f"Plugin config key: {unknown[0]} not found in supported config keys for device: {device}",
+            )
+
+    def _known_keys(self, target: str) -> frozenset[str]:
+        """The union over the devices that a target such as ``AUTO:GPU,CPU`` or ``MULTI:GPU(4)`` names."""
+        keys: set[str] = set()
+        for device in re.split(r"[:,]", re.sub(r"\(\d+\)", "", target)):
+            try:
+                keys.update(self._core.get_property(device, "SUPPORTED_PROPERTIES"))
+            except RuntimeError:
+                continue
+        return frozenset(keys)
+
+    def load(self, blueprint: Blueprint) -> RequestPool:
+        """See ``Engine.load``."""
+        settings, (name, version) = blueprint.settings, blueprint.key
+        device = settings.target_device
+        log.info(
+            "Loading model: %s, version: %d, from path: %s, with target device: %s ...",
+            name, version, blueprint.path, device,
+        )  # fmt: skip
+        if settings.custom_loader is not None:
+            raise Failure(Code.NOT_SUPPORTED_HERE, f"custom loader {settings.custom_loader!r}")
+        if settings.stateful:
+            raise Failure(Code.NOT_SUPPORTED_HERE, "stateful models")
+        if settings.nireq > MAX_NIREQ:
+            raise Failure(Code.NIREQ_TOO_HIGH, "Exceeded allowed nireq value")
+        prepared = prepare(self._read(blueprint), settings, _read_mapping(blueprint))
+        compiled = self._compile(prepared, settings)
+        pool = RequestPool(
+            compiled,
+            prepared.inputs,
+            prepared.outputs,
+            settings.nireq or self._nireq or int(find_property(compiled, "OPTIMAL_NUMBER_OF_INFER_REQUESTS", 1)),
+            self._loop,
+            Code.RESHAPE if settings.has_auto else Code.INFERENCE,
+        )
+        _log_loaded(blueprint, prepared, pool)
+        return pool
+
+    def _read(self, blueprint: Blueprint) -> ov.Model:
+        """Read the model's files.
+
+        Raises:
+            Failure: MODEL_FILES_MISSING or MODEL_UNREADABLE.
+        """
+        name, version = blueprint.key
+        file = find_model_file(path for path, _, _ in blueprint.fingerprint if "/" not in path)
+        if file is None:
+            raise Failure(
+                Code.MODEL_FILES_MISSING,
+                f"Could not find file for model: {name} version: {version} in path: {blueprint.path}",
+            )
+        try:
+            return self._core.read_model(str(Path(blueprint.path, file)))
+        except Exception as error:
+            raise Failure(Code.MODEL_UNREADABLE, reason(error)) from error
+
+    def _compile(self, prepared: Prepared, settings: ModelSettings) -> ov.CompiledModel:
+        """Compile for the device.
+
+        Raises:
+            Failure: COMPILE.
+        """
+        config: dict[str, Any]
+        translated, warnings = translate(settings.plugin_config)
+        for warning in warnings:
+            log.warning("%s", warning)
+        config = dict(translated)
+        if self._threads is not None and settings.target_device == "CPU":
+            config.setdefault("INFERENCE_NUM_THREADS", self._threads)
+        if self._cache_dir is not None and (settings.allow_cache or not settings.has_auto):
+            config.setdefault("CACHE_DIR", self._cache_dir)
+        try:
+            return self._core.compile_model(prepared.model, settings.target_device, config)
+        except Exception as error:
+            raise Failure(Code.COMPILE, f"{settings.target_device}: {reason(error)}") from error
+
+
+def _read_mapping(blueprint: Blueprint) -> NameMapping:
+    """The version's new names of tensors; a file that cannot be used is told of and ignored, as in the reference."""
+    name = blueprint.key.name
+    if all(path != MAPPING_FILE for path, _, _ in blueprint.fingerprint):
+        return NameMapping()
+    try:
+        return parse_mapping(Path(blueprint.path, MAPPING_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        log.error("Model: %s mapping configuration file is not a valid JSON file. Error: %s", name, error)
+        return NameMapping()
+
+
+def _log_loaded(blueprint: Blueprint, prepared: Prepared, pool: RequestPool) -> None:
+    """The lines about a loaded model that operators' scripts look for."""
+    for kind, specs in (("Input", prepared.inputs), ("Output", [spec for _, spec in prepared.outputs])):
+        for spec in specs:
+            log.info(
+                "%s name: %s; mapping_name: %s; shape: %s; precision: %s; layout: %s",
+                kind, spec.name, spec.name, spec.shape, spec.precision.value, spec.layout,
+            )  # fmt: skip
+    batch = _batch(prepared.inputs[0])
+    requests = pool.stats().requests
+    log.info("Loaded model %s; version: %d; batch size: %s; No of InferRequests: %d", *blueprint.key, batch, requests)
+
+
+def _batch(spec: TensorSpec) -> str:
+    axis = spec.batch_axis
+    return "none" if axis is None else str(spec.shape[axis])

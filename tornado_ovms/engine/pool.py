@@ -1,0 +1,283 @@
+"""A pool of OpenVINO infer requests, used from the event loop.
+
+``RequestPool`` owns the requests of one compiled model. A caller gets the next idle one or waits in line, first come
+first served. A request comes back when OpenVINO says that it is done, through ``Completions``; since OpenVINO calls
+back neither for a failed inference nor for a cancelled one, a timer (the reaper) looks at those that run for long.
+
+All methods belong to the event loop, except ``close``, which a loader thread calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import openvino as ov
+
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.core.tensors import Precision, TensorSpec
+from tornado_ovms.engine.base import ExecutableStats
+from tornado_ovms.engine.bridge import Completions
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+
+REAP_S: Final = 0.05
+"""How often running requests are asked whether they have failed: a look costs 4 µs."""
+
+QUICK_S: Final = 0.0002
+"""A model that infers in less time than this is run on the loop. Handing an inference to OpenVINO's threads and back
+costs 0.1 ms, and more when their callback has to wait for the GIL: a model of 0.01 ms answers 1.7 times as many
+requests so."""
+
+TRIALS: Final = 5
+
+COPY_BYTES: Final = 16384
+"""Inputs up to this size are copied into the request's own tensor (1 µs); wrapping a larger one costs about 20 µs instead."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One inference that somebody waits for."""
+
+    arrays: Sequence[np.ndarray]
+    future: asyncio.Future[list[np.ndarray]]
+
+
+class _Slot:
+    """One infer request. ``job`` is set while it runs, and keeps the arrays alive that OpenVINO reads."""
+
+    __slots__ = ("job", "own", "request")
+
+    def __init__(self, request: ov.InferRequest, inputs: Sequence[TensorSpec]) -> None:
+        self.request = request
+        self.job: _Job | None = None
+        self.own = [request.get_input_tensor(i).data if _is_small(spec) else None for i, spec in enumerate(inputs)]
+
+    def start(self, job: _Job) -> None:
+        """Fill the inputs and start; whatever OpenVINO raises is the caller's."""
+        self.job = job
+        self.fill(job.arrays)
+        self.request.start_async()
+
+    def fill(self, arrays: Sequence[np.ndarray]) -> None:
+        """Hand over the inputs: small ones are copied, the others shared."""
+        for index, (array, own) in enumerate(zip(arrays, self.own, strict=True)):
+            if own is not None:
+                own[...] = array
+            else:
+                self.request.set_input_tensor(index, _tensor(array))
+
+    def outputs(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """Copies of the outputs: their memory is written anew by the next inference."""
+        return [_copy(self.request.get_output_tensor(index)) for index in indices]
+
+
+def _is_small(spec: TensorSpec) -> bool:
+    """Whether an input's own tensor is filled, which needs a size that never changes."""
+    dtype = spec.precision.dtype
+    if dtype is None or spec.precision is Precision.STRING or not spec.shape.is_fixed:
+        return False
+    return dtype.itemsize * int(np.prod([dim.low for dim in spec.shape])) <= COPY_BYTES
+
+
+def _find_quick(model: ov.CompiledModel, inputs: Sequence[TensorSpec]) -> _Slot | None:
+    """A request of its own for a model that infers faster than a thread is woken; None for any other.
+
+    The best of a few inferences on zeros counts: others may use the processor meanwhile.
+    """
+    if not all(map(_is_small, inputs)):
+        return None
+    slot = _Slot(model.create_infer_request(), inputs)
+    best = math.inf
+    for _ in range(TRIALS):
+        begin = time.perf_counter()
+        try:
+            slot.request.infer()
+        except Exception:  # noqa: BLE001 - zeros may be no legal input; then requests tell
+            return None
+        best = min(best, time.perf_counter() - begin)
+    return slot if best < QUICK_S else None
+
+
+def _tensor(array: np.ndarray) -> ov.Tensor:
+    """A tensor on the array's memory, without a copy; strings are copied."""
+    if array.dtype != object:
+        return ov.Tensor(array, shared_memory=True)
+    tensor = ov.Tensor(ov.Type.string, ov.Shape(array.shape))
+    tensor.bytes_data = array.tolist()
+    return tensor
+
+
+def _copy(tensor: ov.Tensor) -> np.ndarray:
+    """An output's values, owned by the caller; strings as an object array of ``bytes``."""
+    if tensor.element_type == ov.Type.string:
+        strings: np.ndarray = tensor.bytes_data.astype(object)
+        return strings
+    return np.array(tensor.data)
+
+
+class RequestPool:
+    """The infer requests of one compiled model; an ``Executable``."""
+
+    def __init__(
+        self,
+        model: ov.CompiledModel,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[tuple[int, TensorSpec]],
+        size: int,
+        loop: asyncio.AbstractEventLoop,
+        refusal: Code = Code.INFERENCE,
+    ) -> None:
+        """Create the requests. May be called in a loader thread, before anybody else knows the pool.
+
+        Args:
+            model: the compiled model; the pool is its only owner from now on.
+            inputs: in the model's order.
+            outputs: those that are answered, with their index in the model.
+            size: how many inferences may run at a time.
+            loop: the event loop that callers run on.
+            refusal: the code for an inference that fails.
+        """
+        self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in sorted(inputs, key=lambda spec: spec.name)}
+        self.outputs: Sequence[TensorSpec] = [spec for _, spec in outputs]
+        self._order = [spec.name for spec in inputs]
+        self._indices = [index for index, _ in outputs]
+        self._refusal = refusal
+        self._loop = loop
+        self._completions: Completions[_Slot] = Completions(loop, self._finished)
+        self._model: ov.CompiledModel | None = model
+        self._streams = int(find_property(model, "NUM_STREAMS", 1))
+        self._slots = [_Slot(model.create_infer_request(), inputs) for _ in range(size)]
+        for slot in self._slots:
+            slot.request.set_callback(self._completions.done, slot)
+        self._quick = _find_quick(model, inputs)
+        self._idle = list(self._slots)
+        self._waiting: deque[_Job] = deque()
+        self._reaper: asyncio.TimerHandle | None = None
+
+    @property
+    def is_quick(self) -> bool:
+        """See ``Executable.is_quick``: small inputs of fixed sizes, and an inference of less than ``QUICK_S`` at load."""
+        return self._quick is not None
+
+    def infer_now(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """See ``Executable.infer_now``."""
+        slot = self._quick
+        if slot is None:
+            raise ValueError("infer_now needs is_quick")
+        try:
+            slot.fill([arrays[name] for name in self._order])
+            slot.request.infer()
+            return slot.outputs(self._indices)
+        except Exception as error:  # see _start
+            raise self._failure(error) from error
+
+    async def infer(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """See ``Executable.infer``. A caller that stops waiting leaves the line; what runs already is let finish."""
+        job = _Job([arrays[name] for name in self._order], self._loop.create_future())
+        if self._idle:
+            self._start(self._idle.pop(), job)
+        else:
+            self._waiting.append(job)
+        return await job.future
+
+    def stats(self) -> ExecutableStats:
+        """See ``Executable.stats``."""
+        waiting = sum(not job.future.done() for job in self._waiting)
+        return ExecutableStats(self._streams, len(self._slots), len(self._slots) - len(self._idle), waiting)
+
+    def close(self) -> None:
+        """See ``Executable.close``.
+
+        The model goes first and the requests last: dropping the last reference to a compiled model holds the GIL (15 to
+        86 ms for 0.3 to 2.7 GB), dropping the last request does not.
+        """
+        self._model = None
+        self._quick = None
+        while self._slots:
+            request = self._slots.pop().request
+            with contextlib.suppress(RuntimeError):  # it failed, and nobody waits for its answer
+                request.wait()
+            # A callback holds its slot, which holds the request: a ring through C++ that Python cannot collect.
+            request.set_callback(_nothing, None)
+
+    def _start(self, slot: _Slot, job: _Job) -> None:
+        try:
+            slot.start(job)
+        except Exception as error:  # noqa: BLE001 - pybind11 turns C++ exceptions into several Python types
+            self._end(slot, self._failure(error))
+            return
+        if self._reaper is None:
+            self._reaper = self._loop.call_later(REAP_S, self._reap)
+
+    def _finished(self, slot: _Slot) -> None:
+        """OpenVINO is done with a slot."""
+        if slot.job is None:
+            return  # the reaper was quicker
+        if slot.job.future.done():
+            self._end(slot, [])
+            return
+        try:
+            outputs = slot.outputs(self._indices)
+        except Exception as error:  # noqa: BLE001 - see _start
+            self._end(slot, self._failure(error))
+        else:
+            self._end(slot, outputs)
+
+    def _end(self, slot: _Slot, result: list[np.ndarray] | Failure) -> None:
+        """Answer a slot's job, if the answer is still wanted, and give the slot to whoever waits longest."""
+        job, slot.job = slot.job, None
+        if job is not None and not job.future.done():
+            if isinstance(result, Failure):
+                job.future.set_exception(result)
+            else:
+                job.future.set_result(result)
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.future.done():
+                # Not a direct call: a line of jobs that all fail to start must not nest.
+                self._loop.call_soon(self._start, slot, waiting)
+                return
+        self._idle.append(slot)
+
+    def _reap(self) -> None:
+        """Find running requests that have failed: ``wait_for`` raises for these, and no callback ever comes."""
+        self._reaper = None
+        for slot in self._slots:
+            if slot.job is None:
+                continue
+            try:
+                slot.request.wait_for(0)
+            except RuntimeError as error:
+                self._end(slot, self._failure(error))
+        if len(self._idle) < len(self._slots):
+            self._reaper = self._loop.call_later(REAP_S, self._reap)
+
+    def _failure(self, error: BaseException) -> Failure:
+        return Failure(self._refusal, reason(error))
+
+
+def find_property(model: ov.CompiledModel, name: str, otherwise: Any) -> Any:
+    """A property of a compiled model; not every device has every one."""
+    try:
+        return model.get_property(name)
+    except RuntimeError:
+        return otherwise
+
+
+def _nothing(_: None) -> None:
+    """A callback that holds nothing."""
+
+
+def reason(error: BaseException) -> str:
+    """What OpenVINO says, without the places in its source: the last line that is not one of them."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    return (told or lines or [""])[-1][:500]
