@@ -1,0 +1,218 @@
+"""Loading and retiring, with an engine that fails when told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeClock, FakeEngine, FakeStorage, InlineExecutor
+from tornado_ovms.core.lifecycle import Key, State
+from tornado_ovms.core.settings import AllVersions, ModelSettings
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.serving.reconcile import Converged, Reconciler, Wish
+from tornado_ovms.serving.registry import Registry
+from tornado_ovms.serving.servable import Lease
+
+Play = Callable[["Stage"], Coroutine[Any, Any, None]]
+
+
+class Stage:
+    """A reconciler with everything around it faked."""
+
+    def __init__(self) -> None:
+        self.engine = FakeEngine()
+        self.storage = FakeStorage()
+        self.storage.folders["/m"] = {1: 0}
+        self.registry = Registry()
+        self.clock = FakeClock()
+        self.reconciler = Reconciler(self.registry, self.engine, InlineExecutor(), self.clock)
+        self.settings = ModelSettings("m", "/m")
+
+    async def converge(self, *, retry: bool = True) -> Converged:
+        """One pass over what the storage holds."""
+        found = self.storage.versions("/m") if "/m" in self.storage.folders else Failure(Code.PATH_INVALID)
+        return await self.reconciler.converge({"m": Wish(self.settings, found)}, retry=retry)
+
+    def states(self) -> dict[int, str]:
+        """The state of each version; FAILED for one that did not load."""
+        return {
+            number: "FAILED" if status.has_failed else status.state.name
+            for number, status in self.registry.model("m").statuses()
+        }
+
+
+@pytest.fixture
+def play() -> Callable[[Play], None]:
+    """Runs a test's coroutine on a stage of its own."""
+
+    def run(script: Play) -> None:
+        async def main() -> None:
+            await script(Stage())
+
+        asyncio.run(main())
+
+    return run
+
+
+def test_it_loads_and_then_rests(play: Callable[[Play], None]) -> None:
+    """A second pass over the same finds nothing to do."""
+
+    async def script(stage: Stage) -> None:
+        assert await stage.converge() == Converged(changed=True)
+        assert await stage.converge() == Converged(changed=False)
+        assert stage.states() == {1: "AVAILABLE"}
+
+    play(script)
+
+
+def test_a_new_version_takes_over(play: Callable[[Play], None]) -> None:
+    """The old one is closed after the new one serves."""
+
+    async def script(stage: Stage) -> None:
+        await stage.converge()
+        stage.storage.folders["/m"][2] = 0
+        await stage.converge()
+        assert stage.states() == {1: "END", 2: "AVAILABLE"}
+        assert [each.closed.is_set() for each in stage.engine.executables] == [True, False]
+
+    play(script)
+
+
+def test_a_broken_new_version_leaves_the_old_one_alone(play: Callable[[Play], None]) -> None:
+    """It shows as failed; the outcome tells of it; a later repair is taken up."""
+
+    async def script(stage: Stage) -> None:
+        await stage.converge()
+        stage.storage.folders["/m"][2] = 0
+        stage.engine.broken.add(Key("m", 2))
+        outcome = await stage.converge()
+        assert [failure.code for failure in outcome.failures] == [Code.MODEL_UNREADABLE]
+        assert not outcome.changed
+        assert stage.states() == {1: "AVAILABLE", 2: "FAILED"}
+        stage.engine.broken.clear()
+        await stage.converge()
+        assert stage.states() == {1: "END", 2: "AVAILABLE"}
+
+    play(script)
+
+
+def test_the_newest_that_loads_is_taken_at_start(play: Callable[[Play], None]) -> None:
+    """The last round has no failure then, so a single model may start."""
+
+    async def script(stage: Stage) -> None:
+        stage.storage.folders["/m"] = {1: 0, 2: 0, 3: 0}
+        stage.engine.broken.add(Key("m", 3))
+        outcome = await stage.converge()
+        assert (len(outcome.failures), outcome.last_failures) == (1, ())
+        assert stage.states() == {2: "AVAILABLE", 3: "FAILED"}
+
+    play(script)
+
+
+def test_without_a_substitute_the_last_round_has_failed(play: Callable[[Play], None]) -> None:
+    """With the policy all, the broken one is missing for good."""
+
+    async def script(stage: Stage) -> None:
+        stage.storage.folders["/m"] = {1: 0, 2: 0}
+        stage.settings = ModelSettings("m", "/m", version_policy=AllVersions())
+        stage.engine.broken.add(Key("m", 2))
+        assert len((await stage.converge()).last_failures) == 1
+
+    play(script)
+
+
+def test_a_replacement_that_fails_keeps_the_old_instance(play: Callable[[Play], None]) -> None:
+    """The version stays available, with the reason beside it, and no older version is loaded in its place."""
+
+    async def script(stage: Stage) -> None:
+        stage.storage.folders["/m"] = {1: 0, 2: 0}
+        await stage.converge()
+        stage.storage.folders["/m"][2] = 1
+        stage.engine.broken.add(Key("m", 2))
+        outcome = await stage.converge()
+        version = stage.registry.models["m"].versions[2]
+        assert stage.states() == {2: "AVAILABLE"}
+        assert outcome.failures == (version.failure,)
+        assert version.instance is not None
+        assert not stage.engine.executables[0].closed.is_set()
+
+    play(script)
+
+
+def test_failures_are_retried_when_due_or_changed(play: Callable[[Play], None]) -> None:
+    """Not at every poll: after a growing pause, or as soon as the files are others."""
+
+    async def script(stage: Stage) -> None:
+        stage.engine.broken.add("/m/1")
+        await stage.converge(retry=False)
+        for seconds, loads in ((0.0, 1), (1.1, 2), (1.1, 2), (1.1, 3)):
+            stage.clock.now += seconds
+            await stage.converge(retry=False)
+            assert len(stage.engine.loaded) == loads
+        stage.storage.folders["/m"][1] = 7
+        await stage.converge(retry=False)
+        assert len(stage.engine.loaded) == 4
+
+    play(script)
+
+
+def test_a_folder_that_cannot_be_seen_changes_nothing(play: Callable[[Play], None]) -> None:
+    """Versions go on being served."""
+
+    async def script(stage: Stage) -> None:
+        await stage.converge()
+        del stage.storage.folders["/m"]
+        assert await stage.converge() == Converged()
+        assert stage.states() == {1: "AVAILABLE"}
+
+    play(script)
+
+
+def test_a_failed_version_that_nobody_wants_ends(play: Callable[[Play], None]) -> None:
+    """Its folder is gone: it is listed as END, as what has been served."""
+
+    async def script(stage: Stage) -> None:
+        stage.engine.broken.add(Key("m", 1))
+        await stage.converge()
+        stage.storage.folders["/m"] = {2: 0}
+        await stage.converge()
+        assert stage.states() == {1: "END", 2: "AVAILABLE"}
+
+    play(script)
+
+
+def test_a_version_is_closed_when_its_last_request_ends(play: Callable[[Play], None]) -> None:
+    """Retiring waits for those who hold a lease; new requests are refused meanwhile."""
+
+    async def script(stage: Stage) -> None:
+        await stage.converge()
+        with Lease(stage.registry.model("m").instance(1)):
+            stage.storage.folders["/m"] = {}
+            retiring = asyncio.ensure_future(stage.converge())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert stage.registry.models["m"].versions[1].status.state is State.UNLOADING
+            with pytest.raises(Failure) as caught:
+                stage.registry.model("m").instance(1)
+            assert caught.value.code is Code.VERSION_RETIRED
+            assert not stage.engine.executables[0].closed.is_set()
+        await retiring
+        assert stage.states() == {1: "END"}
+        assert stage.engine.executables[0].closed.is_set()
+
+    play(script)
+
+
+def test_an_unforeseen_error_is_a_failure_too(play: Callable[[Play], None]) -> None:
+    """A bug in a back end shows as a failed version; the server goes on."""
+
+    async def script(stage: Stage) -> None:
+        stage.engine.load = lambda _: 1 // 0  # type: ignore[assignment,method-assign,return-value]
+        outcome = await stage.converge()
+        assert [failure.code for failure in outcome.failures] == [Code.INTERNAL]
+        assert stage.states() == {1: "FAILED"}
+
+    play(script)

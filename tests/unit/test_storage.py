@@ -1,0 +1,86 @@
+"""What a look at the disk finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_version_folders_are_found(tmp_path: Path) -> None:
+    """Folders and links to folders with a number above 0 are versions; the rest is told of."""
+    for name in ("1", "10", "0", "-2", "01", "3_old", "99999999999999999999"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "7").symlink_to(tmp_path / "10")
+    (tmp_path / "5").write_text("a file")
+    found = LocalStorage().versions(str(tmp_path))
+    assert set(found.versions) == {1, 7, 10}
+    assert set(found.warnings) == {
+        "Expected version directory name to be a number greater than 0. Got: 0",
+        "Expected version directory name to be a number greater than 0. Got: -2",
+        "Expected version directory name to be a number greater than 0. Got: 01",
+        "Expected version directory name to be in number format. Got: 3_old",
+        "Directory name is out of range for supported version format. Got: 99999999999999999999",
+    }
+
+
+def test_a_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
+    """Content of another size, or a file more, is another fingerprint; no change is the same one."""
+    (tmp_path / "1" / "variables").mkdir(parents=True)
+    (tmp_path / "1" / "model.pb").write_text("x")
+    storage = LocalStorage()
+    first = storage.versions(str(tmp_path))
+    assert first == storage.versions(str(tmp_path))
+    (tmp_path / "1" / "variables" / "data").write_text("y")
+    second = storage.versions(str(tmp_path))
+    assert {path for path, _, _ in second.versions[1].fingerprint} == {"model.pb", "variables/data"}
+    assert first != second
+
+
+def test_a_ring_of_links_ends(tmp_path: Path) -> None:
+    """A link to its own folder does not keep the scan going for ever."""
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "again").symlink_to(tmp_path / "1")
+    (tmp_path / "1" / "model.xml").write_text("x")
+    paths = [path for path, _, _ in LocalStorage().versions(str(tmp_path)).versions[1].fingerprint]
+    assert paths[-1] == "model.xml"
+    assert len(paths) < 10
+
+
+def test_an_empty_folder_has_no_versions(tmp_path: Path) -> None:
+    """That is worth a warning, not an error."""
+    found = LocalStorage().versions(str(tmp_path))
+    assert (dict(found.versions), found.warnings) == ({}, (f"No version found for model in path: {tmp_path}",))
+
+
+@pytest.mark.parametrize(
+    "path", ["../models", "/a/../b", "/a/..", "/a\\..\\b", "..\\x", "s3://bucket/model", "/no/such/folder"]
+)
+def test_paths_that_are_refused(path: str) -> None:
+    """Climbing is refused wherever it leads; so are folders that are not there and other machines' ones."""
+    with pytest.raises(Failure) as caught:
+        LocalStorage().versions(path)
+    assert caught.value.code is Code.PATH_INVALID
+
+
+def test_dots_inside_a_name_are_fine(tmp_path: Path) -> None:
+    """Only an element of two dots climbs."""
+    (tmp_path / "a..b" / "1").mkdir(parents=True)
+    assert set(LocalStorage().versions(str(tmp_path / "a..b")).versions) == {1}
+
+
+def test_the_configuration_is_read(tmp_path: Path) -> None:
+    """A folder counts as an empty file; what is not there is a failure."""
+    (tmp_path / "config.json").write_bytes(b"{}")
+    storage = LocalStorage()
+    assert storage.read_config(str(tmp_path / "config.json")) == b"{}"
+    assert storage.read_config(str(tmp_path)) == b""
+    with pytest.raises(Failure) as caught:
+        storage.read_config(str(tmp_path / "none.json"))
+    assert caught.value.code is Code.CONFIG_UNREADABLE

@@ -1,0 +1,202 @@
+"""From what should be served to what is served: loads and retires versions until the two agree.
+
+``Reconciler.converge`` asks the pure ``plan`` what to do next and does it, again and again. Loading and closing block,
+so they run in loader threads; everything else here belongs to the event loop. Only one ``converge`` may run at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from tornado_ovms.core.lifecycle import Blueprint, Event, Key, Load, Retire, State, aspire, plan
+from tornado_ovms.core.settings import LatestVersions, ModelSettings
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.serving.registry import Version
+from tornado_ovms.serving.servable import Instance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor
+
+    from tornado_ovms.engine.base import Engine
+    from tornado_ovms.serving.registry import Registry
+    from tornado_ovms.storage import Found
+
+log = logging.getLogger("modelmanager")
+
+T = TypeVar("T")
+
+FIRST_RETRY_S: Final = 1.0
+LAST_RETRY_S: Final = 60.0
+"""A version that failed is tried again after 1, 2, 4 … 60 s, unless its files change or somebody asks for a reload."""
+
+
+class Wish(NamedTuple):
+    """What is wanted of one model: its settings, and the versions on disk, or why they cannot be seen.
+
+    A model whose versions cannot be seen stays as it is.
+    """
+
+    settings: ModelSettings
+    found: Found | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Converged:
+    """What a round of loading and retiring came to.
+
+    ``failures`` are those of versions, in the order in which they came; ``last_failures`` those of the last round only,
+    after substitutes had been tried.
+    """
+
+    changed: bool = False
+    failures: tuple[Failure, ...] = ()
+    last_failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A load that failed: of what, why, and when it may be tried again."""
+
+    blueprint: Blueprint
+    failure: Failure
+    delay_s: float
+    due_s: float
+
+
+class Reconciler:
+    """Loads and retires versions.
+
+    Args:
+        registry: where versions become visible.
+        engine: what loads them.
+        loaders: the threads in which loading and closing block.
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, registry: Registry, engine: Engine, loaders: Executor, clock: Callable[[], float]) -> None:
+        self._registry = registry
+        self._engine = engine
+        self._loaders = loaders
+        self._clock = clock
+        self._failed: dict[Key, _Attempt] = {}
+
+    async def converge(self, wishes: Mapping[str, Wish], *, retry: bool) -> Converged:
+        """Load and retire until nothing is left to do.
+
+        Args:
+            wishes: what should be served, by model; every other model is retired.
+            retry: try failed versions at once, not only when their time has come or their files have changed.
+        """
+        done = Converged()
+        tried: set[Key] = set()
+        while True:
+            aspired, kept = self._aspired(wishes, tried, retry=retry)
+            actions = plan(aspired, kept, self._registry.current())
+            loads = [action for action in actions if isinstance(action, Load)]
+            if loads:
+                results = await asyncio.gather(*map(self._load, loads))
+                tried |= {load.blueprint.key for load in loads}
+                failures = tuple(failure for failure in results if failure is not None)
+                changed = done.changed or len(failures) < len(loads)
+                done = Converged(changed, done.failures + failures, failures)
+            elif actions:
+                await asyncio.gather(*(self._retire(action.key) for action in actions if isinstance(action, Retire)))
+                done = dataclasses.replace(done, changed=True)
+            else:
+                return done
+
+    def _aspired(self, wishes: Mapping[str, Wish], tried: set[Key], *, retry: bool) -> tuple[list[Blueprint], set[Key]]:
+        """What should be served, and the versions that are left as they are."""
+        aspired: list[Blueprint] = []
+        kept: set[Key] = set()
+        current = self._registry.current()
+        for name, (settings, found) in wishes.items():
+            if isinstance(found, Failure):
+                kept |= {key for key in current if key.name == name}
+                continue
+            bare = dataclasses.replace(settings, version_policy=LatestVersions())
+            blueprints = {
+                version: Blueprint(Key(name, version), bare, folder.path, folder.fingerprint)
+                for version, folder in found.versions.items()
+            }
+            failed = {each.key for each in blueprints.values() if self._stands_failed(each, tried, retry=retry)}
+            serving = {key for key in failed if key in current and current[key].status.state is State.AVAILABLE}
+            wanted, struck = aspire(settings.version_policy, blueprints, {key.version for key in failed - serving})
+            aspired += [blueprints[version] for version in wanted]
+            kept |= serving | {Key(name, version) for version in struck}
+        return aspired, kept
+
+    def _stands_failed(self, blueprint: Blueprint, tried: set[Key], *, retry: bool) -> bool:
+        """Whether a version has failed and is not to be tried (again) now."""
+        attempt = self._failed.get(blueprint.key)
+        if attempt is None or attempt.blueprint != blueprint:
+            return False
+        return blueprint.key in tried or (not retry and self._clock() < attempt.due_s)
+
+    async def _load(self, action: Load) -> Failure | None:
+        blueprint = action.blueprint
+        key = blueprint.key
+        versions = self._registry.add_model(key.name).versions
+        version = versions.setdefault(key.version, Version(blueprint))
+        if not action.replaces:
+            version.blueprint = blueprint
+            self._registry.advance(key, Event.LOAD)
+        try:
+            executable = await self._in_loader(self._engine.load, blueprint)
+        except Exception as error:
+            failure = error if isinstance(error, Failure) else Failure(Code.INTERNAL, repr(error))
+            if failure is not error:
+                log.error("Unforeseen error while loading model: %s; version: %d", *key, exc_info=error)
+            self._note_failure(blueprint, version, failure)
+            return failure
+        self._failed.pop(key, None)
+        await self._swap(version, Instance(blueprint, executable))
+        return None
+
+    async def _swap(self, version: Version, fresh: Instance) -> None:
+        """Let a version be served by a fresh instance; the one that did so before goes when its requests are done."""
+        old, version.instance = version.instance, fresh
+        version.blueprint = fresh.blueprint
+        version.failure = None
+        self._registry.advance(fresh.blueprint.key, Event.LOADED)
+        if old is not None:
+            await self._dispose(old)
+
+    def _note_failure(self, blueprint: Blueprint, version: Version, failure: Failure) -> None:
+        before = self._failed.get(blueprint.key)
+        again = before is not None and before.blueprint == blueprint
+        delay_s = min(before.delay_s * 2, LAST_RETRY_S) if again and before is not None else FIRST_RETRY_S
+        self._failed[blueprint.key] = _Attempt(blueprint, failure, delay_s, self._clock() + delay_s)
+        version.failure = failure
+        name, number = blueprint.key
+        log.error("Error occurred while loading model: %s; version: %d; error: %s", name, number, failure.text)
+        self._registry.advance(blueprint.key, Event.FAILED)
+
+    async def _retire(self, key: Key) -> None:
+        version = self._registry.models[key.name].versions[key.version]
+        log.info("Will unload model: %s; version: %d ...", *key)
+        self._failed.pop(key, None)
+        version.failure = None
+        self._registry.advance(key, Event.RETIRE)
+        instance, version.instance = version.instance, None
+        if instance is not None:
+            await self._dispose(instance)
+            self._registry.advance(key, Event.UNLOADED)
+
+    async def _dispose(self, instance: Instance) -> None:
+        """Wait until nobody uses an instance, then give its memory back."""
+        if instance.leases:
+            log.info(
+                "Waiting to unload model: %s version: %d. Blocked by: %d inferences in progress.",
+                *instance.blueprint.key, instance.leases,
+            )  # fmt: skip
+        await instance.idle()
+        await self._in_loader(instance.executable.close)
+
+    async def _in_loader(self, function: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._loaders, function, *args)

@@ -1,0 +1,179 @@
+"""Names, versions and what serves them: the one place where requests look models up.
+
+``Registry`` knows every model and version since the server started, retired ones too. The manager changes it, the data
+plane asks it; both on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from tornado_ovms.core.lifecycle import (
+    Blueprint,
+    Current,
+    Event,
+    Key,
+    State,
+    VersionStatus,
+    default_version,
+)
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.serving.servable import Instance, Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger("modelmanager")
+
+LOADING_WAIT_S: Final = 10.0
+"""How long a request waits for a version that is being loaded, as in the reference (``src/modelmanager.cpp``)."""
+
+
+class Version:
+    """One version of a model: its status, what serves it, and why it failed.
+
+    ``failure`` may be set while the version serves: then it is a replacement that failed, and the old instance goes on.
+    """
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self.blueprint = blueprint
+        self.status = VersionStatus()
+        self.instance: Instance | None = None
+        self.failure: Failure | None = None
+        self._settled = asyncio.Event()
+
+    def advance(self, event: Event) -> None:
+        """Take a step in the life of a version; KeyError if it is an illegal one."""
+        self.status = self.status.after(event)
+        if self.is_loading:
+            self._settled.clear()
+        else:
+            self._settled.set()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether it is worth waiting for."""
+        return self.status.state is State.LOADING and not self.status.has_failed
+
+    async def settled(self, timeout_s: float) -> None:
+        """Wait until the load that goes on has ended, or the time is up."""
+        try:
+            await asyncio.wait_for(self._settled.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            return
+
+
+_UNAVAILABLE: Final[Mapping[State, Code]] = {
+    State.START: Code.VERSION_NOT_LOADED_YET,
+    State.LOADING: Code.VERSION_NOT_LOADED_YET,
+    State.UNLOADING: Code.VERSION_RETIRED,
+    State.END: Code.VERSION_RETIRED,
+}
+
+
+class Model:
+    """A name and its versions. ``failure`` is set while something keeps the whole model from being looked at."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.versions: dict[int, Version] = {}
+        self.default: int | None = None
+        self.failure: Failure | None = None
+
+    def statuses(self, version: int | None = None) -> list[tuple[int, VersionStatus]]:
+        """The statuses of all versions in ascending order, or of one.
+
+        Raises:
+            Failure: VERSION_MISSING.
+        """
+        if version is None:
+            return [(number, each.status) for number, each in sorted(self.versions.items())]
+        return [(version, self._version(version).status)]
+
+    def _version(self, number: int | None) -> Version:
+        found = self.versions.get(self.default if number is None else number)  # type: ignore[arg-type]
+        if found is None:
+            raise Failure(Code.VERSION_MISSING)
+        return found
+
+    def instance(self, version: int | None) -> Instance:
+        """What serves a version, by default the default version; who lets the loop go on meanwhile takes a ``Lease``.
+
+        Raises:
+            Failure: VERSION_MISSING, VERSION_NOT_LOADED_YET or VERSION_RETIRED.
+        """
+        found = self._version(version)
+        if found.status.state is State.AVAILABLE and found.instance is not None:
+            return found.instance
+        raise Failure(_UNAVAILABLE[found.status.state])
+
+    def is_loading(self, version: int | None) -> bool:
+        """Whether a version that was asked for is worth waiting for."""
+        return version is not None and version in self.versions and self.versions[version].is_loading
+
+    async def lease_when_loaded(self, version: int | None, timeout_s: float = LOADING_WAIT_S) -> Lease:
+        """The right to use a version; one that is being loaded is waited for.
+
+        Raises:
+            Failure: as ``instance``.
+        """
+        if version is not None and self.is_loading(version):
+            await self.versions[version].settled(timeout_s)
+        return Lease(self.instance(version))
+
+    def update_default(self) -> None:
+        """Choose the default version anew, after a change of status."""
+        before = self.default
+        self.default = default_version({number: each.status for number, each in self.versions.items()})
+        if self.default == before:
+            return
+        if self.default is None:
+            log.info("Model: %s will not have default version since no version is available.", self.name)
+        else:
+            log.info("Updated default version for model: %s, to: %d", self.name, self.default)
+
+
+class Registry:
+    """All models by name."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, Model] = {}
+
+    def model(self, name: str) -> Model:
+        """A model by its name.
+
+        Raises:
+            Failure: MODEL_MISSING.
+        """
+        found = self.models.get(name)
+        if found is None:
+            raise Failure(Code.MODEL_MISSING)
+        return found
+
+    def add_model(self, name: str) -> Model:
+        """The model of that name, made known if it was not."""
+        return self.models.setdefault(name, Model(name))
+
+    def current(self) -> dict[Key, Current]:
+        """Every version that was ever known, for ``plan``."""
+        return {
+            Key(name, number): Current(version.status, version.blueprint)
+            for name, model in self.models.items()
+            for number, version in model.versions.items()
+        }
+
+    def advance(self, key: Key, event: Event) -> None:
+        """Take a step in the life of a version and announce it."""
+        model = self.models[key.name]
+        version = model.versions[key.version]
+        before = version.status
+        version.advance(event)
+        if version.status != before:
+            log.info(
+                "STATUS CHANGE: Version %d of model %s status change. "
+                'New status: ( "state": "%s", "error_code": "%s" )',
+                key.version, key.name, version.status.state.name, version.status.error.value,
+            )  # fmt: skip
+        model.update_default()

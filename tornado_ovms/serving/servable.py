@@ -1,0 +1,66 @@
+"""A loaded model version, and the right to use it.
+
+A request holds a ``Lease`` on the ``Instance`` that answers it. Retiring an instance means: give out no new leases,
+wait until there are none (``idle``), then close it off the event loop. Everything here belongs to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tornado_ovms.core.lifecycle import Blueprint
+    from tornado_ovms.engine.base import Executable
+
+
+class Instance:
+    """One loaded version: what it was made from, what runs it, and how many requests use it."""
+
+    def __init__(self, blueprint: Blueprint, executable: Executable) -> None:
+        self.blueprint = blueprint
+        self.executable = executable
+        self.leases = 0
+        self._idle: asyncio.Future[None] | None = None
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self.blueprint.key.version
+
+    async def idle(self) -> None:
+        """Wait until nobody holds a lease."""
+        if self.leases:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+
+    def release(self) -> None:
+        """One lease less."""
+        self.leases -= 1
+        if not self.leases and self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
+
+
+class Lease:
+    """The use of an instance, from now until the end of a ``with`` block; the instance stays loaded at least as long.
+
+    It begins when it is made, so that it can be handed to whoever goes on with the request.
+    """
+
+    __slots__ = ("instance",)
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        instance.leases += 1
+
+    def __enter__(self) -> Instance:
+        return self.instance
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.instance.release()

@@ -1,0 +1,122 @@
+"""Where models lie: the configuration file and the version folders, as one look at the disk finds them.
+
+``LocalStorage`` only looks; what follows from it is decided elsewhere. Its methods block: they are called in the scan
+thread.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tornado_ovms.core.status import Code, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tornado_ovms.core.lifecycle import Fingerprint
+
+INT64_MAX: Final = 2**63 - 1
+REMOTE: Final = re.compile(r"(s3|gs|az|azfs)://")
+
+MAX_DEPTH: Final = 4
+"""How far below a version folder files are looked at; a SavedModel needs one. Bounded, as links can run in a ring."""
+
+_DOTS = re.compile(r"\.\.[/\\]|.*[/\\]\.\.([/\\].*)?", re.DOTALL)
+_VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
+
+
+class VersionFolder(NamedTuple):
+    """A version on disk."""
+
+    path: str
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a model's folder holds: its versions, and what an operator should know about the rest of it."""
+
+    versions: Mapping[int, VersionFolder]
+    warnings: tuple[str, ...]
+
+
+class LocalStorage:
+    """Models on a file system of this machine."""
+
+    def read_config(self, path: str) -> bytes:
+        """The configuration file's bytes; those of a folder are none, as in the reference.
+
+        Raises:
+            Failure: CONFIG_UNREADABLE.
+        """
+        try:
+            return Path(path).read_bytes()
+        except IsADirectoryError:
+            return b""
+        except OSError as error:
+            raise Failure(Code.CONFIG_UNREADABLE, f"{path}: {error.strerror}") from error
+
+    def versions(self, base_path: str) -> Found:
+        """The version folders of a model.
+
+        Raises:
+            Failure: PATH_INVALID, if the folder is not there, cannot be listed, is remote, or its path climbs with
+                ``..``.
+        """
+        if _DOTS.match(base_path):
+            raise Failure(Code.PATH_INVALID, f"Path {base_path} escape with .. is forbidden.")
+        if REMOTE.match(base_path):
+            raise Failure(Code.PATH_INVALID, f"{base_path}: only folders of this machine can be served")
+        try:
+            with os.scandir(base_path) as entries:
+                children = sorted((entry.name, entry.is_dir()) for entry in entries)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise Failure(Code.PATH_INVALID, f"Directory does not exist: {base_path}") from error
+        except OSError as error:
+            raise Failure(Code.PATH_INVALID, f"Cannot list {base_path}: {error.strerror}") from error
+        versions, warnings = {}, []
+        for name, is_folder in children:
+            if not is_folder:
+                continue
+            if warning := _refuse(name):
+                warnings.append(warning)
+            else:
+                path = os.path.join(base_path, name)  # noqa: PTH118 - keeps the form in which the path was given
+                versions[int(name)] = VersionFolder(path, tuple(sorted(_files(path, "", MAX_DEPTH))))
+        if not versions:
+            warnings.append(f"No version found for model in path: {base_path}")
+        return Found(versions, tuple(warnings))
+
+
+def _refuse(name: str) -> str:
+    """Why a folder is no version, in the reference's words; empty if it is one."""
+    if not re.fullmatch(r"-?[0-9]+", name, re.ASCII):
+        return f"Expected version directory name to be in number format. Got: {name}"
+    if not _VERSION.fullmatch(name):
+        return f"Expected version directory name to be a number greater than 0. Got: {name}"
+    if int(name) > INT64_MAX:
+        return f"Directory name is out of range for supported version format. Got: {name}"
+    return ""
+
+
+def _files(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, int, int]]:
+    """The files below a version folder. One that vanishes meanwhile is left out: the next look will tell."""
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError:
+        return
+    for entry in found:
+        try:
+            if entry.is_dir():
+                if depth:
+                    yield from _files(entry.path, f"{prefix}{entry.name}/", depth - 1)
+            else:
+                stat = entry.stat()
+                yield f"{prefix}{entry.name}", stat.st_size, stat.st_mtime_ns
+        except OSError:
+            continue
