@@ -1,0 +1,238 @@
+"""The HTTP edge on a connection that is none: what is written, when, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tornado import httputil
+
+from tests.fakes import InlineExecutor
+from tornado_ovms.core.settings import CorsSettings
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.http.app import Edge, Exchange
+from tornado_ovms.serving.dataplane import ON_LOOP_BYTES, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class FakeConnection:
+    """Keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers = httputil.HTTPHeaders()
+        self.body = b""
+        self.finished = self.closed = False
+
+    def write_headers(self, start: Any, headers: httputil.HTTPHeaders, chunk: bytes | None = None) -> Any:
+        """See Tornado."""
+        self.status, self.headers = start.code, headers
+        return self.write(chunk or b"")
+
+    def write(self, chunk: bytes) -> Any:
+        """See Tornado."""
+        self.body += chunk
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
+
+    def finish(self) -> None:
+        """See Tornado."""
+        self.finished = True
+
+    def close(self) -> None:
+        """See Tornado."""
+        self.closed = True
+
+
+class FakePlane:
+    """Answers what it was given."""
+
+    def __init__(self, reply: object) -> None:
+        self.reply = reply
+        self.bodies: list[bytes] = []
+
+    def predict(self, _name: str, _version: int | None, body: bytes, _encoding: str) -> Any:
+        """See ``DataPlane``."""
+        self.bodies.append(body)
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply() if callable(self.reply) else self.reply
+
+
+DEFAULT_CORS = CorsSettings()
+
+
+def play(
+    reply: object,
+    *,
+    method: str = "POST",
+    path: str = "/v1/models/m:predict",
+    headers: dict[str, str] | None = None,
+    chunks: tuple[bytes, ...] = (b"{}",),
+    cors: CorsSettings = DEFAULT_CORS,
+    limit: int = 1000,
+    script: Callable[[Exchange], None] = Exchange.finish,
+) -> tuple[FakeConnection, FakePlane]:
+    """One request; what came of it."""
+
+    async def main() -> tuple[FakeConnection, FakePlane]:
+        plane, connection = FakePlane(reply), FakeConnection()
+        edge = Edge(plane, cors, limit, InlineExecutor())  # type: ignore[arg-type]
+        exchange = edge.start_request(None, connection)  # type: ignore[arg-type]
+        exchange.headers_received(
+            httputil.RequestStartLine(method, path, "HTTP/1.1"), httputil.HTTPHeaders(headers or {})
+        )
+        for chunk in chunks:
+            exchange.data_received(chunk)
+        script(exchange)
+        if exchange.task is not None:
+            await asyncio.wait((exchange.task,))
+        assert not edge.open
+        return connection, plane
+
+    return asyncio.run(main())
+
+
+async def later(reply: Reply | Exception) -> Reply:
+    """An answer that takes a turn of the loop."""
+    await asyncio.sleep(0)
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def test_an_answer_at_once_needs_no_task() -> None:
+    """Body in pieces, headers, length."""
+    connection, plane = play(Reply(200, [b'{"a":', b"1}"]), chunks=(b"{", b"}"))
+    assert (connection.status, connection.body, connection.finished) == (200, b'{"a":1}', True)
+    assert connection.headers["Content-Length"] == "7"
+    assert connection.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert plane.bodies == [b"{}"]
+
+
+def test_an_answer_that_takes_time() -> None:
+    """The same, after a while."""
+    connection, _ = play(lambda: later(Reply(201, [b"{}"])))
+    assert (connection.status, connection.body, connection.finished) == (201, b"{}", True)
+
+
+def test_a_large_answer_is_sent_in_pieces() -> None:
+    """Without joining them."""
+    piece = b"x" * ON_LOOP_BYTES
+    connection, _ = play(Reply(200, [piece, piece]))
+    assert connection.body == piece * 2
+    assert connection.headers["Content-Length"] == str(2 * ON_LOOP_BYTES)
+
+
+@pytest.mark.parametrize("delayed", [True, False])
+def test_failures_and_surprises(delayed: bool) -> None:  # noqa: FBT001
+    """A failure shows its text; what nobody foresaw is logged, and not shown."""
+
+    def wrapped(error: Exception) -> object:
+        return (lambda: later(error)) if delayed else error
+
+    connection, _ = play(wrapped(Failure(Code.SHAPE, "Expected: (1)")))
+    assert (connection.status, connection.body) == (400, b'{"error":"Invalid input shape - Expected: (1)"}')
+    connection, _ = play(wrapped(ZeroDivisionError("secret")))
+    assert (connection.status, connection.body) == (500, b'{"error":"Internal server error"}')
+
+
+@pytest.mark.parametrize(
+    ("accepts", "packed"),
+    [("gzip, deflate", True), ("*", True), ("gzip;q=0.5", True), ("gzip;q=0", False), ("br", False), ("", False)],
+)
+def test_answers_are_compressed_for_those_who_take_it(accepts: str, packed: bool) -> None:  # noqa: FBT001
+    """From 1 KiB on."""
+    body = b"0" * 2000
+    for reply in (Reply(200, [body]), lambda: later(Reply(200, [body]))):
+        connection, _ = play(reply, headers={"Accept-Encoding": accepts})
+        assert (connection.headers.get("Content-Encoding") == "gzip") is packed
+        assert (gzip.decompress(connection.body) if packed else connection.body) == body
+    connection, _ = play(Reply(200, [b"small"]), headers={"Accept-Encoding": accepts})
+    assert connection.body == b"small"
+
+
+def test_head_has_headers_only() -> None:
+    """With the length that GET would have."""
+    connection, _ = play(None, method="HEAD", path="/v1/models/m/", chunks=())
+    assert (connection.status, connection.body) == (400, b"")
+    assert int(connection.headers["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("OPTIONS", "/no/such/route", 200),
+        ("OPTIONS", "/v1/config", 200),
+        ("OPTIONS", "/v1/../config", 400),
+        ("PUT", "/v1/config", 406),
+        ("TRACE", "/v1/config", 405),
+        ("GET", "/nothing", 400),
+    ],
+)
+def test_what_needs_no_endpoint(method: str, path: str, status: int) -> None:
+    """Methods and paths that are answered by the edge itself; CORS headers are everywhere."""
+    connection, _ = play(None, method=method, path=path, chunks=())
+    assert connection.status == status
+    assert connection.headers["Access-Control-Allow-Origin"] == "*"
+    assert connection.closed is (status == 405)
+
+
+def test_cors_headers_are_the_options_texts() -> None:
+    """As they stand; an empty text sends none."""
+    cors = CorsSettings("https://a.example", "GET,POST", "", credentials=True)
+    connection, _ = play(Reply(200, []), cors=cors)
+    sent = {name: value for name, value in connection.headers.items() if name.startswith("Access")}
+    assert sent == {
+        "Access-Control-Allow-Origin": "https://a.example",
+        "Access-Control-Allow-Methods": "GET,POST",
+        "Access-Control-Allow-Credentials": "true",
+    }
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "1001"}, {}])
+def test_too_large_a_body(headers: dict[str, str]) -> None:
+    """Refused by its length before it comes, or when it has grown too large; once."""
+    connection, plane = play(Reply(200, []), headers=headers, chunks=(b"x" * 600, b"x" * 600, b"x"))
+    assert connection.status == 413
+    assert connection.headers["Connection"] == "close"
+    assert connection.body.count(b"Request body too large") == 1
+    assert plane.bodies == []
+
+
+def test_a_body_that_nobody_reads_is_not_kept() -> None:
+    """Its route does not exist."""
+
+    def script(exchange: Exchange) -> None:
+        assert exchange._chunks == []
+        exchange.finish()
+
+    connection, _ = play(None, path="/nothing", chunks=(b"x" * 500,), script=script)
+    assert connection.status == 400
+
+
+def test_a_client_that_goes_away_ends_the_wait() -> None:
+    """But what was begun is begun: an awaitable that holds a lease is always awaited."""
+    seen: list[str] = []
+
+    async def endless() -> Reply:
+        seen.append("begun")
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            seen.append("ended")
+        raise AssertionError
+
+    def leave_at_once(exchange: Exchange) -> None:
+        exchange.finish()
+        exchange.on_connection_close()
+        asyncio.get_running_loop().call_soon(exchange.on_connection_close)
+
+    connection, _ = play(endless, script=leave_at_once)
+    assert seen == ["begun", "ended"]
+    assert not connection.finished

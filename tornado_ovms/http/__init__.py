@@ -1,0 +1,1 @@
+"""HTTP: requests become calls of the data plane, replies become bytes on a connection."""

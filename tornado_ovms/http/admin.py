@@ -1,0 +1,36 @@
+"""Endpoints for operators: status of everything, reload, and metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
+
+from tornado_ovms.http.routes import Request, route
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from tornado_ovms.serving.dataplane import DataPlane, Reply
+
+
+def config_status(plane: DataPlane, request: Request) -> Reply:
+    """``GET /v1/config``; ``?verbose=1`` adds the reasons of failures (ours)."""
+    verbose = parse_qs(request.query).get("verbose", ["0"])[-1]
+    return plane.config_status(verbose=verbose not in ("0", "false"))
+
+
+def reload(plane: DataPlane, _request: Request) -> Awaitable[Reply]:
+    """``POST /v1/config/reload``; the body is ignored."""
+    return plane.reload()
+
+
+def metrics(plane: DataPlane, _request: Request) -> Reply:
+    """``GET /metrics``."""
+    return plane.metrics()
+
+
+ROUTES: Final = (
+    route("GET", r"/metrics", metrics),
+    route("GET", r"/v1/config", config_status),
+    route("POST", r"/v1/config/reload", reload),
+)

@@ -1,0 +1,116 @@
+"""Which endpoint answers a request: routes as tables, and the order in which a request is looked at.
+
+Each module of endpoints ends in its own ``ROUTES``. Pure; the order of the checks is the reference's
+(``src/http_rest_api_handler.cpp``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from tornado_ovms.core.status import Code, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from tornado_ovms.serving.dataplane import DataPlane, Reply
+
+INT64_MAX: Final = 2**63 - 1
+INT64_DIGITS: Final = 19
+METHODS: Final = frozenset({"GET", "POST"})
+REFUSED_METHODS: Final = frozenset({"PUT", "DELETE", "PATCH"})
+"""Answered with 406; methods that HTTP servers seldom know get 405 and no body."""
+
+_CLIMBS = re.compile(r"\.\.[/\\]|.*[/\\]\.\.([/\\].*)?", re.DOTALL)
+
+
+class Request(NamedTuple):
+    """What an endpoint sees of a request. ``groups`` are the named parts of its path."""
+
+    groups: Mapping[str, str | None]
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def name(self) -> str:
+        """The model's name, URL-decoded; ``%`` without two hexadecimal digits behind it stays as it is."""
+        return unquote_to_bytes((self.groups["name"] or "").encode("latin-1")).decode("utf-8", "replace")
+
+    @property
+    def number(self) -> int | None:
+        """The version's number as it stands in the path; None if there is none.
+
+        Raises:
+            Failure: VERSION_MISSING for a number beyond int64.
+        """
+        text = self.groups.get("version")
+        if text is None:
+            return None
+        if (len(text) > INT64_DIGITS and len(text := text.lstrip("0")) > INT64_DIGITS) or int(text or 0) > INT64_MAX:
+            raise Failure(Code.VERSION_MISSING)
+        return int(text or 0)
+
+    @property
+    def version(self) -> int | None:
+        """The version asked for; None for the default one, which 0 and labels ask for, too.
+
+        Raises:
+            Failure: VERSION_MISSING for a number beyond int64.
+        """
+        return self.number or None
+
+
+if TYPE_CHECKING:
+    Endpoint = Callable[[DataPlane, Request], Reply | Awaitable[Reply]]
+
+
+class Route(NamedTuple):
+    """An endpoint, and the method and path that lead to it."""
+
+    method: str
+    pattern: re.Pattern[str]
+    endpoint: Endpoint
+
+
+def route(method: str, pattern: str, endpoint: Endpoint) -> Route:
+    """A route whose whole path must match; one character may stand before it, as in the reference (``//v1/config``)."""
+    return Route(method, re.compile(f".?{pattern}", re.ASCII), endpoint)
+
+
+VERSION: Final = r"(?:/versions/(?P<version>\d+)|/labels/\w+)?"
+"""The part of a path that names a version or a label."""
+
+
+class Target(NamedTuple):
+    """Where a request goes."""
+
+    endpoint: Endpoint
+    groups: Mapping[str, str | None]
+
+
+def find(routes: Sequence[Route], method: str, path: str) -> Target:
+    """The endpoint of a request.
+
+    Args:
+        routes: all of them.
+        method: HEAD counts as GET.
+        path: as sent, without the query.
+
+    Raises:
+        Failure: PATH_INVALID, UNSUPPORTED_METHOD or INVALID_URL, in this order.
+    """
+    if ".." in path and _CLIMBS.match(path):
+        raise Failure(Code.PATH_INVALID)
+    method = "GET" if method == "HEAD" else method
+    if method not in METHODS:
+        raise Failure(Code.UNSUPPORTED_METHOD)
+    other = False
+    for each in routes:
+        if found := each.pattern.fullmatch(path):
+            if each.method == method:
+                return Target(each.endpoint, found.groupdict())
+            other = True
+    raise Failure(Code.UNSUPPORTED_METHOD if other else Code.INVALID_URL)

@@ -1,0 +1,45 @@
+"""Endpoints of the TensorFlow Serving API: predict, model status and model metadata."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.http.routes import VERSION, Request, route
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from tornado_ovms.serving.dataplane import DataPlane, Reply
+
+
+def predict(plane: DataPlane, request: Request) -> Reply | Awaitable[Reply]:
+    """``POST /v1/models/NAME[/versions/V|/labels/L]:predict``."""
+    return plane.predict(request.name, request.version, request.body, request.headers.get("Content-Encoding", ""))
+
+
+def not_here(_plane: DataPlane, request: Request) -> Reply:
+    """``:classify`` and ``:regress``, which the reference knows and does not have."""
+    _ = request.version  # a number beyond int64 is told of first
+    raise Failure(Code.RESOURCE_NOT_FOUND)
+
+
+def status(plane: DataPlane, request: Request) -> Reply:
+    """``GET /v1/models/NAME[/versions/V|/labels/L]``."""
+    return plane.status(request.name, request.version)
+
+
+def metadata(plane: DataPlane, request: Request) -> Reply:
+    """``GET /v1/models/NAME[/versions/V|/labels/L]/metadata``."""
+    return plane.metadata(request.name, request.version)
+
+
+_MODEL: Final = rf"/v1/models/(?P<name>[^/:]+){VERSION}"
+
+ROUTES: Final = (
+    route("POST", rf"{_MODEL}:predict", predict),
+    route("POST", rf"{_MODEL}:(?:classify|regress)", not_here),
+    # A model may be called "metadata", so the name is looked for first.
+    route("GET", rf"/v1/models(?:/(?P<name>[^/:]+))?{VERSION}", status),
+    route("GET", rf"/v1/models(?:/(?P<name>[^/:]+))?{VERSION}/metadata", metadata),
+)
