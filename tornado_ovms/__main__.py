@@ -1,0 +1,7 @@
+"""``python -m tornado_ovms`` is the command ``tornado-ovms``."""
+
+import sys
+
+from tornado_ovms.cli import main
+
+sys.exit(main())
