@@ -46,7 +46,9 @@ def configure(level: str, path: str | None) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if path:
         # Looks before each line whether the file was moved, so that logrotate needs no signal.
-        handlers.append(logging.handlers.WatchedFileHandler(path, encoding="utf-8"))
+        # Paths in a line need not be UTF-8.
+        file = logging.handlers.WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
+        handlers.append(file)
     for handler in handlers:
         handler.setFormatter(ReferenceFormatter())
     logging.basicConfig(level=LEVELS[level], handlers=handlers, force=True)

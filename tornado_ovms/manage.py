@@ -138,8 +138,7 @@ def _is_servable(folder: Path) -> bool:
 def _children(folder: Path) -> list[Path]:
     """The folders in a folder; none if it cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            return [folder / entry.name for entry in entries if entry.is_dir()]
+        return [path for path in folder.iterdir() if path.is_dir()]
     except OSError:
         return []
 

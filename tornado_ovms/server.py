@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
-from tornado_ovms import __version__, demo, logs
+from tornado_ovms import __version__, allocator, demo, logs
 from tornado_ovms.core.metric_families import resolve_metrics
 from tornado_ovms.core.status import Failure
 from tornado_ovms.cpus import available_cpus
@@ -58,6 +58,7 @@ def run(settings: ServerSettings) -> int:
         return 1
     for warning in settings.warnings:
         log.warning("%s", warning)
+    allocator.keep_large_blocks()
     return asyncio.run(_Server(settings).serve())
 
 

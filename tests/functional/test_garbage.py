@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 from typing import TYPE_CHECKING
@@ -72,5 +73,6 @@ def test_garbage_gets_a_json_error(server: Server) -> None:
             sentence = document["error"].partition(" - ")[0]
             assert 400 <= answer.status < 500 or sentence in CLIENT_S_FAULT, text
 
-    send()
+    with contextlib.closing(connection):
+        send()
     assert "Unforeseen" not in server.said()

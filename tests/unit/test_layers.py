@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 WIRING = ("__main__", "cli", "manage", "server", "supervisor")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "allocator": (),
     "core": (),
     "codec": ("core",),
     "cpus": (),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import numpy as np
 
 from tornado_ovms.codec.encoded import Encoded, decode_base64, is_base64
-from tornado_ovms.codec.numeric import Numbers
+from tornado_ovms.codec.numeric import MAX_RANK, Numbers
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import Precision
 
@@ -170,6 +170,8 @@ def _flatten(value: Any, place: _Place) -> tuple[list[int], list[Any], set[type]
             first = len(level[0])
             index = next(index for index, each in enumerate(level) if len(each) != first)
             place.refuse(f"a list of {first}", level[index], index, shape)
+        if len(shape) == MAX_RANK:
+            place.refuse(f"at most {MAX_RANK} dimensions", level[0], 0, shape)
         shape.append(sizes.pop())
         level = level[0] if len(level) == 1 else list(chain.from_iterable(level))
 

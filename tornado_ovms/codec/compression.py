@@ -22,6 +22,12 @@ _GZIP: Final = zlib.MAX_WBITS | 16
 _ANY: Final = zlib.MAX_WBITS | 32
 """gzip or zlib (RFC 1952, RFC 1950), by what the data begins with."""
 
+_GZIP_MAGIC: Final = 0x1F8B
+_ZLIB_METHOD: Final = 0x0800
+
+_STEP: Final = 1 << 14
+"""So much is unpacked at once: what a step has beyond the end of a member is copied, and members can be 20 bytes long."""
+
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
@@ -50,26 +56,29 @@ def unpack(body: bytes, encoding: str, limits: Limits) -> bytes:
 
 def _inflate(body: bytes, limit: int) -> bytes:
     """All members of a gzip body, or the one stream of a deflate body, which some clients send without zlib's header."""
-    pieces: list[bytes] = []
-    size = 0
-    rest = body
     window = _ANY if _begins_as_packed(body) else -zlib.MAX_WBITS
-    while rest or not pieces:
-        unpacker = zlib.decompressobj(window)
+    unpacker = zlib.decompressobj(window)
+    pieces: list[bytes] = []
+    size = position = 0
+    while position < len(body):
+        if unpacker.eof:
+            unpacker = zlib.decompressobj(window)
+        step = body[position : position + _STEP]
         try:
-            piece = unpacker.decompress(rest, limit - size + 1)
+            piece = unpacker.decompress(step, limit - size + 1)
         except zlib.error as error:
             raise Failure(Code.CONTENT_ENCODING_INVALID, f"Expected: gzip or deflate; Actual: {error}") from error
         size += len(piece)
         if size > limit:
             raise Failure(Code.BODY_TOO_LARGE, f"Expected: {limit} bytes at most; Actual: more when unpacked")
-        if not unpacker.eof:
-            raise Failure(Code.CONTENT_ENCODING_INVALID, "Expected: gzip or deflate to its end; Actual: cut off")
         pieces.append(piece)
-        rest = unpacker.unused_data
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        position += len(step) - len(unpacker.unused_data)
+    if not unpacker.eof:
+        raise Failure(Code.CONTENT_ENCODING_INVALID, "Expected: gzip or deflate to its end; Actual: cut off")
+    return b"".join(pieces)
 
 
 def _begins_as_packed(body: bytes) -> bool:
-    """Whether a body begins with the magic number of gzip or with a header of zlib."""
-    return body[:2] == b"\x1f\x8b" or (body[:1] == b"\x78" and int.from_bytes(body[:2], "big") % 31 == 0)
+    """Whether a body begins with the magic number of gzip or with a header of zlib, for whichever window (RFC 1950)."""
+    head = int.from_bytes(body[:2], "big")
+    return head == _GZIP_MAGIC or (head & 0x8F00 == _ZLIB_METHOD and head % 31 == 0)

@@ -118,7 +118,7 @@ def _check(spec: TensorSpec, frame: _Frame, picture: np.ndarray, count: int, ind
             f"Expected: {frame.width} x {frame.height}; Actual: {width} x {height}; {_where(spec, index)}",
         )
     if not spec.shape[3].accepts(channels) or channels != frame.channels:
-        expected = spec.shape[3] if spec.shape[3].is_fixed else frame.channels
+        expected = frame.channels if spec.shape[3].accepts(channels) else spec.shape[3]
         raise Failure(Code.IMAGE_CHANNELS, f"Expected: {expected}; Actual: {channels}; {_where(spec, index)}")
     if spec.precision in _NO_NUMBERS:
         raise Failure(Code.PRECISION, f"Expected: {spec.precision.value}; Actual: a picture; {_where(spec, index)}")

@@ -86,6 +86,8 @@ def _accept_encoded(spec: TensorSpec, value: Encoded) -> None:
             f"Expected number of binary input shape dimensions: 1; Actual: {len(value.shape)}; input name: {spec.name}"
         )
         raise Failure(Code.NUMBER_OF_DIMENSIONS, detail)
+    if not value.values:
+        raise spec.refusal(Code.BATCH_SIZE, spec.shape[0], 0)
     if is_text:
         _accept_text(spec, value)
     elif not spec.shape[0].accepts(len(value.values)):

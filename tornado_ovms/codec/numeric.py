@@ -25,6 +25,9 @@ LONG: Final = 1024
 SHORT_LIST: Final = 350
 """Inner lists of fewer bytes are proven faster by comparing their brackets than by looking at each list."""
 
+MAX_RANK: Final = 32
+"""An array of numpy 1 has no more dimensions. ``Numbers`` have fewer, as there may be a list around them."""
+
 _MARK: Final = "\x01"
 _NOT_NESTING: Final = bytes(set(range(256)) - set(b"[],"))
 
@@ -151,7 +154,7 @@ def _read_json(text: bytes) -> Numbers | None:
     inner: Any = element
     while type(inner) is simdjson.Array:
         shape.append(len(inner))
-        if not shape[-1]:
+        if not shape[-1] or len(shape) == MAX_RANK:
             return None
         inner = inner[0]
     if doubles.size != math.prod(shape) or not _is_rectangular(text, element, shape):

@@ -35,7 +35,7 @@ _MESSAGES: Final = (
 
 _LITERALS: Final = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 _BLANK: Final = re.compile(r"[ \t\r\n]*")
-_CUT_NUMBER: Final = re.compile(r"(?P<fraction>-?\d+\.)|-?\d+(?:\.\d+)?[eE][-+]?")
+_CUT_NUMBER: Final = re.compile(r"(?P<fraction>-?\d+\.)(?!\d)|-?\d+(?:\.\d+)?[eE][-+]?")
 
 
 def explain(document: bytes, stopped: int) -> Failure:
@@ -82,7 +82,7 @@ def _translate(text: str, message: str, position: int) -> tuple[str, int]:
     ours = next((ours for theirs, ours in _MESSAGES if message.startswith(theirs)), _INVALID_VALUE)
     if message.startswith("Illegal trailing comma"):
         return ours, _skip_blanks(text, position + 1)
-    if message.startswith("Expecting ','"):
+    if message.startswith(("Expecting ','", "Extra data")):
         return _find_cut_number(text, position) or (ours, position)
     if message.startswith("Unterminated string"):
         return ours, len(text)
@@ -111,8 +111,9 @@ def _common(text: str, position: int, literal: str) -> int:
 
 def _find_cut_number(text: str, position: int) -> tuple[str, int] | None:
     """The message for a number that ends too early, such as ``1.`` or ``1e``, if that is what ends at the position."""
-    found = _CUT_NUMBER.match(text, len(text[:position].rstrip("0123456789.-+eE")))
-    if found is None or found.end() <= position:
+    start = len(text[:position].rstrip("0123456789.-+eE"))
+    found = _CUT_NUMBER.match(text, start)
+    if found is None or not start < position < found.end():
         return None
     what = "fraction part" if found["fraction"] else "exponent"
     return f"Miss {what} in number.", found.end()

@@ -167,14 +167,14 @@ def _plugin_config(text: str) -> Mapping[str, PluginValue]:
     document = _object(text, Code.PLUGIN_CONFIG_FORMAT, "plugin_config")
     for key, value in document.items():
         if key == "DEVICE_PROPERTIES" and isinstance(value, Members):
-            wrong = next((inner for inner in value.values() if not isinstance(inner, Members)), None)
+            wrong = [inner for inner in value.values() if not isinstance(inner, Members)]
             expected = "objects"
         else:
-            wrong = None if isinstance(value, (str, bool, int, float)) else value
+            wrong = [] if isinstance(value, (str, bool, int, float)) else [value]
             expected = "a text, a number, true or false"
-        if wrong is not None:
+        if wrong:
             place = f"--plugin_config: /{escape(key)}"
-            raise Failure(Code.PLUGIN_CONFIG_FORMAT, f"{place}: expected {expected}, found {describe(wrong)}")
+            raise Failure(Code.PLUGIN_CONFIG_FORMAT, f"{place}: expected {expected}, found {describe(wrong[0])}")
     return document
 
 

@@ -85,7 +85,7 @@ def _expected(error: ValidationError) -> str:
             expected = f"at most {value}"
         case "minProperties" | "maxProperties":
             expected = _count(error.schema)
-        case None:  # a property whose schema is false
+        case "not":  # a key of another type of node; of a property that is false jsonschema does not tell the place
             expected = "no such key here"
         case _:  # one of the functions below has said it
             expected = error.message

@@ -41,7 +41,8 @@ def translate(config: Mapping[str, PluginValue]) -> tuple[dict[str, PluginValue]
     for key, value in config.items():
         new, changed = _replacement(key, value)
         if new != key:
-            warnings.append(f"Plugin config key {key} is deprecated: it is read as {new} = {changed}")
+            fate = f"{new} counts, which is given too" if new in config else f"it is read as {new} = {changed}"
+            warnings.append(f"Plugin config key {key} is deprecated: {fate}")
         if new == key or new not in config:
             translated[new] = changed
     if STREAMS not in translated and HINT not in translated:

@@ -46,7 +46,9 @@ def loads(text: bytes | str) -> Any:
         raise ValueError("there is a byte order mark before the document")
     if _depth(text) > MAX_DEPTH:
         raise ValueError(f"objects and lists are nested more than {MAX_DEPTH} deep")
-    document = json.loads(text, object_pairs_hook=Members, parse_float=_finite, parse_constant=_refuse)
+    document = json.loads(
+        text, object_pairs_hook=Members, parse_int=_whole, parse_float=_finite, parse_constant=_refuse
+    )
     try:
         dumps(document).encode()
     except UnicodeEncodeError as error:
@@ -96,8 +98,13 @@ def _depth(text: str) -> int:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"the number {text} is beyond the range of a double")
+        raise ValueError(f"the number {_shorten(text)} is beyond the range of a double")
     return number
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 def _refuse(word: str) -> float:
