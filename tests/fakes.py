@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,15 @@ import numpy as np
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import Layout, Precision, Shape, TensorSpec
 from tornado_ovms.engine.base import ExecutableStats
+from tornado_ovms.serving.clock import Clock
 from tornado_ovms.storage import Found, VersionFolder
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tornado_ovms.core.lifecycle import Blueprint
     from tornado_ovms.core.settings import ModelSettings
+    from tornado_ovms.engine.base import States
 
 
 def spec(name: str = "b", shape: Sequence[int] = (1, 10), precision: Precision = Precision.FP32) -> TensorSpec:
@@ -26,15 +28,32 @@ def spec(name: str = "b", shape: Sequence[int] = (1, 10), precision: Precision =
     return TensorSpec(name, precision, Shape.of(shape), Layout.default(len(shape)))
 
 
-class FakeClock:
-    """Seconds that pass when a test says so."""
+NEVER_S = 1e5
+"""So long a time does not pass for a fake clock."""
+
+
+class FakeClock(Clock):
+    """Seconds that pass when somebody waits, or when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """The time."""
+        """See ``Clock``."""
         return self.now
+
+    async def pause(self, seconds: float) -> None:
+        """See ``Clock``."""
+        self.now += seconds
+        await asyncio.sleep(0)
+
+    async def happens(self, event: asyncio.Event, within_s: float) -> bool:
+        """See ``Clock``."""
+        if within_s > NEVER_S:
+            await event.wait()
+        elif not event.is_set():
+            await self.pause(within_s)
+        return event.is_set()
 
 
 class InlineExecutor(Executor):
@@ -51,7 +70,7 @@ class InlineExecutor(Executor):
 
 
 class FakeExecutable:
-    """b -> a = b + version; waits at ``gate`` if there is one."""
+    """b -> a = b + version; waits at ``gate`` if there is one, and fails if it has a ``failure``."""
 
     def __init__(self, version: int = 1) -> None:
         self.inputs: Mapping[str, TensorSpec] = {"b": spec("b")}
@@ -60,20 +79,34 @@ class FakeExecutable:
         self.is_quick = False
         self.closed = threading.Event()
         self.gate: asyncio.Event | None = None
+        self.failure: Failure | None = None
+        self.requests = 1
+        self.inferred = 0
 
     async def infer(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """See ``Executable``."""
         if self.gate is not None:
             await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.inferred += 1
         return self.infer_now(arrays)
 
     def infer_now(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """See ``Executable``."""
         return [arrays["b"] + np.float32(self.version)]
 
+    async def infer_with_states(
+        self, arrays: Mapping[str, np.ndarray], states: States | None
+    ) -> tuple[list[np.ndarray], States]:
+        """See ``Executable``: the state is the sum of b so far, and the output."""
+        total = arrays["b"] + (0 if states is None else states["total"])
+        await self.infer(arrays)
+        return [total], {"total": total}
+
     def stats(self) -> ExecutableStats:
         """See ``Executable``."""
-        return ExecutableStats(1, 1, 0, 0)
+        return ExecutableStats(1, self.requests, 0, 0)
 
     def close(self) -> None:
         """See ``Executable``."""
@@ -106,11 +139,12 @@ class FakeEngine:
 
 
 class FakeStorage:
-    """Folders as a mapping of base path to versions, each with a stamp that stands for its files."""
+    """Folders as a mapping of base path to versions, each with a stamp that stands for its files; ``fresh`` has paths."""
 
     def __init__(self, config: bytes = b"") -> None:
         self.config: bytes | Failure = config
         self.folders: dict[str, dict[int, int]] = {}
+        self.fresh: set[str] = set()
 
     def read_config(self, _path: str) -> bytes:
         """See ``LocalStorage``."""
@@ -124,8 +158,21 @@ class FakeStorage:
             raise Failure(Code.PATH_INVALID, f"Directory does not exist: {base_path}")
         return Found(
             {
-                number: VersionFolder(f"{base_path}/{number}", (("model.xml", 1, stamp),))
+                number: VersionFolder(path := f"{base_path}/{number}", (("model.xml", 1, stamp),), path in self.fresh)
                 for number, stamp in self.folders[base_path].items()
             },
             (),
+            (base_path, *(f"{base_path}/{number}" for number in self.folders[base_path])),
         )
+
+
+class FakeWatcher:
+    """Remembers what it is asked to watch."""
+
+    def __init__(self) -> None:
+        self.watched: set[str] = set()
+
+    def watch(self, paths: Iterable[str]) -> bool:
+        """See ``Watcher``."""
+        before, self.watched = self.watched, set(paths)
+        return bool(self.watched - before)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openvino as ov
 from openvino import opset15 as op
+from openvino.op.util import Variable, VariableInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,17 @@ def passthrough(shape: Sequence[int | tuple[int, int]], kind: str) -> ov.Model:
     """x -> y = x, of any element type."""
     x = parameter("x", shape, kind)
     return model([x], y=op.concat([x], 0))
+
+
+def accumulator() -> ov.Model:
+    """input f32 [1,1] -> output: the sum of the inputs so far, which is a state of the model."""
+    info = VariableInfo()
+    info.data_shape, info.data_type, info.variable_id = ov.PartialShape([1, 1]), ov.Type.f32, "total"
+    total = Variable(info)
+    x = parameter("input", (1, 1))
+    y = op.add(op.read_value(op.constant(np.zeros((1, 1), np.float32)), total), x)
+    y.output(0).get_tensor().set_names({"output"})
+    return ov.Model([op.result(y)], [op.assign(y, total)], [x], "model")
 
 
 def heavy(size: int = 1024, layers: int = 12) -> ov.Model:

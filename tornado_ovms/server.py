@@ -25,13 +25,18 @@ from tornado_ovms.cpus import available_cpus
 from tornado_ovms.engine.openvino import OpenVinoEngine
 from tornado_ovms.http.app import Edge
 from tornado_ovms.metrics import Metrics
+from tornado_ovms.serving.clock import Clock
 from tornado_ovms.serving.dataplane import DataPlane
+from tornado_ovms.serving.lookout import Lookout
 from tornado_ovms.serving.manager import Manager, Source
 from tornado_ovms.serving.registry import Registry
+from tornado_ovms.serving.warmup import WarmUp
 from tornado_ovms.storage import LocalStorage
+from tornado_ovms.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+    from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import ServerSettings
 
@@ -82,7 +87,12 @@ class _Server:
             if engine is None:
                 return 1
             registry, metrics = Registry(), Metrics()
-            manager = Manager(self._source(), registry, engine, LocalStorage(), loaders, scanner)
+            source = self._source()
+            # 0 means never to look without being asked, so that nobody has to watch either.
+            watcher = Watcher() if settings.file_system_poll_wait_seconds else None
+            lookout = Lookout(source.config_path, LocalStorage(), watcher, scanner)
+            warmup = WarmUp(settings.warmup, settings.limits)
+            manager = Manager(source, registry, engine, lookout, loaders, warmup, Clock())
             plane = DataPlane(registry, manager, metrics, decoders, settings.limits, settings.non_finite)
             edge = Edge(plane, settings.cors, settings.limits.body_bytes, decoders)
             server = HTTPServer(
@@ -93,7 +103,11 @@ class _Server:
             )
             if not self._listen(server):
                 return 1
-            code = await self._until(stopped, manager, metrics)
+            code = 1
+            if await self._start(stopped, manager, metrics):
+                async with self._chores(manager, watcher, registry, loaders):
+                    await stopped.wait()
+                code = 0
             server.stop()
             await _drain(edge)
             await server.close_all_connections()
@@ -141,25 +155,45 @@ class _Server:
             log.info("Started REST server at %s:%d", address, settings.rest_port)
         return True
 
-    async def _until(self, stopped: asyncio.Event, manager: Manager, metrics: Metrics) -> int:
-        """Load the models and serve them until told to stop."""
-        start = asyncio.ensure_future(self._start(manager, metrics))
+    async def _start(self, stopped: asyncio.Event, manager: Manager, metrics: Metrics) -> bool:
+        """Load the models; whether the server may go on. A stop meanwhile is no reason to fail."""
+        start = asyncio.ensure_future(self._load(manager, metrics))
         stop = asyncio.ensure_future(stopped.wait())
         await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
-        if start.done() and not start.result():
-            return 1
-        poll = None
-        if self._settings.file_system_poll_wait_seconds and start.done():
-            log.info("Started model manager thread")
-            poll = asyncio.ensure_future(manager.poll(self._settings.file_system_poll_wait_seconds))
-        await stop
-        if poll is not None:
-            poll.cancel()
-            log.info("Stopped model manager thread")
-        await asyncio.wait((start,))
-        return 0
+        stop.cancel()
+        return await start or stopped.is_set()
 
-    async def _start(self, manager: Manager, metrics: Metrics) -> bool:
+    @contextlib.asynccontextmanager
+    async def _chores(
+        self, manager: Manager, watcher: Watcher | None, registry: Registry, loaders: Executor
+    ) -> AsyncIterator[None]:
+        """What is done beside the requests: changes are taken up, and what nobody needs any more is removed."""
+        loop = asyncio.get_running_loop()
+        tasks: set[asyncio.Future[None]] = set()
+
+        def reload() -> None:
+            tasks.add(task := asyncio.ensure_future(_reload(manager)))
+            task.add_done_callback(tasks.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        if watcher is not None:
+            log.info("Started model manager thread")
+            watcher.start(loop, manager.wake)
+            tasks.add(asyncio.ensure_future(manager.run(self._settings.file_system_poll_wait_seconds)))
+        if minutes := self._settings.sequence_cleaner_poll_wait_minutes:
+            log.info("Started cleaner thread")
+            tasks.add(asyncio.ensure_future(_clean(registry, loaders, minutes * 60)))
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            for task in tasks:
+                task.cancel()
+            if watcher is not None:
+                watcher.close()
+                log.info("Stopped model manager thread")
+
+    async def _load(self, manager: Manager, metrics: Metrics) -> bool:
         """Make the first pass; whether the server may go on."""
         settings = self._settings
         try:
@@ -182,6 +216,24 @@ def _pool(name: str, size: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+async def _reload(manager: Manager) -> None:
+    """What SIGHUP asks for; the log tells what came of it."""
+    outcome = await manager.reload()
+    if outcome.failure is None:
+        log.info("Reloaded: %s", "something has changed" if outcome.changed else "nothing has changed")
+    else:
+        log.error("Reload failed: %s", outcome.failure.text)
+
+
+async def _clean(registry: Registry, loaders: Executor, pause_s: float) -> None:
+    """Remove sequences that nobody has used since the last time, and give free memory back; for ever."""
+    while True:
+        await asyncio.sleep(pause_s)
+        if count := registry.clean_sequences():
+            log.info("Removed %d idle sequences", count)
+        await asyncio.get_running_loop().run_in_executor(loaders, allocator.give_back)
 
 
 async def _drain(edge: Edge) -> None:

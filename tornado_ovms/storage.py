@@ -6,16 +6,18 @@ thread.
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tornado_ovms.core.status import Code, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tornado_ovms.core.lifecycle import Fingerprint
 
@@ -25,27 +27,55 @@ REMOTE: Final = re.compile(r"(s3|gs|az|azfs)://")
 MAX_DEPTH: Final = 4
 """How far below a version folder files are looked at; a SavedModel needs one. Bounded, as links can run in a ring."""
 
+FRESH_S: Final = 0.1
+"""A version is left alone until none of its files has changed for so long; copying tools pause less between two writes."""
+
 _DOTS = re.compile(r"\.\.[/\\]|.*[/\\]\.\.([/\\].*)?", re.DOTALL)
 _VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
 class VersionFolder(NamedTuple):
-    """A version on disk."""
+    """A version on disk. One that ``is_fresh`` has changed a moment ago, so that somebody may still be writing it."""
 
     path: str
     fingerprint: Fingerprint
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a model's folder holds: its versions, and what an operator should know about the rest of it."""
+    """What a model's folder holds.
+
+    Attributes:
+        versions: by number.
+        warnings: what an operator should know about the rest of it.
+        folders: every folder that was looked into.
+    """
 
     versions: Mapping[int, VersionFolder]
     warnings: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether any version may still be written."""
+        return any(folder.is_fresh for folder in self.versions.values())
+
+    def as_it_is(self) -> Found:
+        """The same for somebody who does not want to wait until nothing is written any more."""
+        versions = {number: folder._replace(is_fresh=False) for number, folder in self.versions.items()}
+        return replace(self, versions=versions)
 
 
 class LocalStorage:
-    """Models on a file system of this machine."""
+    """Models on a file system of this machine.
+
+    Args:
+        clock: seconds since 1970, as file systems count them.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
 
     def read_config(self, path: str) -> bytes:
         """The configuration file's bytes; those of a folder are none, as in the reference.
@@ -78,7 +108,7 @@ class LocalStorage:
             raise Failure(Code.PATH_INVALID, f"Directory does not exist: {base_path}") from error
         except OSError as error:
             raise Failure(Code.PATH_INVALID, f"Cannot list {base_path}: {error.strerror}") from error
-        versions, warnings = {}, []
+        versions, warnings, folders = {}, [], [base_path]
         for name, is_folder in children:
             if not is_folder:
                 continue
@@ -86,10 +116,17 @@ class LocalStorage:
                 warnings.append(warning)
             else:
                 path = os.path.join(base_path, name)  # noqa: PTH118 - keeps the form in which the path was given
-                versions[int(name)] = VersionFolder(path, tuple(sorted(_files(path, "", MAX_DEPTH))))
+                versions[int(name)] = self._look_into(path, folders)
         if not versions:
             warnings.append(f"No version found for model in path: {base_path}")
-        return Found(versions, tuple(warnings))
+        return Found(versions, tuple(warnings), tuple(folders))
+
+    def _look_into(self, path: str, folders: list[str]) -> VersionFolder:
+        """One version; the folders in it are added to those that were looked into."""
+        files = sorted(_files(path, "", MAX_DEPTH, folders))
+        changed_s = max((changed_ns / 1e9 for _, changed_ns in files), default=-math.inf)
+        is_fresh = abs(self._clock() - changed_s) < FRESH_S
+        return VersionFolder(path, tuple(fingerprint for fingerprint, _ in files), is_fresh)
 
 
 def _refuse(name: str) -> str:
@@ -103,8 +140,12 @@ def _refuse(name: str) -> str:
     return ""
 
 
-def _files(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, int, int]]:
-    """The files below a version folder. One that vanishes meanwhile is left out: the next look will tell."""
+def _files(folder: str, prefix: str, depth: int, folders: list[str]) -> Iterator[tuple[tuple[str, int, int], int]]:
+    """The files below a version folder, each with the time in ns at which its content or its name has last changed.
+
+    One that vanishes meanwhile is left out: the next look will tell.
+    """
+    folders.append(folder)
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
@@ -114,9 +155,10 @@ def _files(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, int, int
         try:
             if entry.is_dir():
                 if depth:
-                    yield from _files(entry.path, f"{prefix}{entry.name}/", depth - 1)
+                    yield from _files(entry.path, f"{prefix}{entry.name}/", depth - 1, folders)
             else:
                 stat = entry.stat()
-                yield f"{prefix}{entry.name}", stat.st_size, stat.st_mtime_ns
+                fingerprint = f"{prefix}{entry.name}", stat.st_size, stat.st_mtime_ns
+                yield fingerprint, max(stat.st_mtime_ns, stat.st_ctime_ns)
         except OSError:
             continue

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import json
+import pkgutil
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tornado_ovms
 from tornado_ovms import demo
+from tornado_ovms.core import config
+from tornado_ovms.core.config_schema import schema_text
 from tornado_ovms.core.lifecycle import TRANSITIONS, VersionStatus
+from tornado_ovms.core.metric_families import FAMILIES, GRAPH_FAMILIES
+from tornado_ovms.core.model_keys import STATEFUL_KEYS
+from tornado_ovms.core.options import OPTIONS, TABLE, TASKS, Option
+from tornado_ovms.core.usage import default_text
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
+COMMAND_LINE = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
+CONFIG = (ROOT / "docs/reference/config.md").read_text("utf-8")
+DEFINITIONS = json.loads(schema_text())["$defs"]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -58,3 +73,186 @@ def test_links_lead_somewhere(path: Path) -> None:
     """A file that a page links to is there."""
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]*)?\)", path.read_text("utf-8"))
     assert [target for target in targets if "://" not in target and not (path.parent / target).exists()] == []
+
+
+def rows(text: str, head: str) -> list[list[str]]:
+    """The cells of every table below a head."""
+    tables = re.findall(rf"^\| {re.escape(head)} \|\n\|[-|]+\|\n((?:\|.*\n?)+)", text, re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for table in tables for row in table.splitlines()]
+
+
+OPTION_ROWS = {row[0].strip("`"): row[1:] for row in rows(COMMAND_LINE, "option | type | default | meaning")}
+
+
+def test_the_options_of_the_page_are_those_of_the_program() -> None:
+    """None is missing, none is unknown, none stands there twice, and they come in the order of the help."""
+    names = [row[0] for row in rows(COMMAND_LINE, "option | type | default | meaning")]
+    assert names == [f"`{option.name}`" for options in TABLE.values() for option in options]
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.name)
+def test_the_page_knows_type_and_default_of_an_option(option: Option) -> None:
+    """A reader need not try it out; the texts that an option takes are named, too."""
+    kind, default, meaning = OPTION_ROWS[option.name]
+    assert (kind, default) == (option.kind.value, default_text(option))
+    assert [choice for choice in option.choices if f"`{choice}`" not in meaning] == []
+
+
+def test_no_page_shows_an_option_that_is_unknown() -> None:
+    """A command line that can be copied can be run."""
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        commands = re.findall(r"tornado-ovms( --.*)", path.read_text("utf-8"))
+        names = {name.replace("-", "_") for text in commands for name in re.findall(r" --([a-z][a-z_-]+)", text)}
+        assert sorted(names - OPTIONS.keys()) == [], path.name
+
+
+def test_the_page_lists_every_task() -> None:
+    """Beside each of them the options of a task are known."""
+    assert [task for task in TASKS if f"`{task}`" not in OPTION_ROWS["task"][2]] == []
+
+
+def section(title: str) -> list[list[str]]:
+    """The rows about keys below a heading, or below a line of the text that ends in a colon."""
+    start = CONFIG.index(f"\n{title}\n")
+    return rows(
+        re.split(r"\n#|\n\n\w[^\n|]*:\n", CONFIG[start + len(title) + 2 :])[0], "key | type | default | meaning"
+    )
+
+
+KEY_TABLES: dict[str, list[dict[str, Any]]] = {
+    "## Top level": [json.loads(schema_text())],
+    "## An entry": [DEFINITIONS["model_entry"]],
+    "## A model": [DEFINITIONS["model"], DEFINITIONS["model"]["properties"]["custom_loader_options"]],
+    "## Version policy": [DEFINITIONS["version_policy"], *DEFINITIONS["version_policy"]["properties"].values()],
+    "## Metrics": [DEFINITIONS["monitoring"], DEFINITIONS["monitoring"]["properties"]["metrics"]],
+    "## Pipelines": [DEFINITIONS["pipeline"]],
+    "A node:": [DEFINITIONS["node"]],
+    "A source, and an output:": [DEFINITIONS["source"]["additionalProperties"], DEFINITIONS["output"]],
+    "## Libraries of custom nodes": [DEFINITIONS["library"]],
+    "## MediaPipe graphs": [DEFINITIONS["graph"]],
+    "## Custom loaders": [DEFINITIONS["loader_entry"]["properties"]["config"]],
+}
+"""The tables of keys, and the parts of the schema that they describe."""
+
+IN_WORDS = {
+    "base_path": ("", "folder of the file"),
+    "batch_size": (None, "the model's"),
+    "shape": (None, "the model's"),
+    "layout": (None, "the model's"),
+    "metrics_list": (None, "the default families"),
+    "model_name": (None, "required for `DL model`"),
+    "library_name": (None, "required for `custom`"),
+    "version": (None, "the default version"),
+}
+"""Defaults that the schema cannot say: what it has, and what the page says."""
+
+TYPES = {
+    "array": "list",
+    "boolean": "true or false",
+    "integer": "integer",
+    "number": "numbers",
+    "object": "object",
+    "string": "text",
+}
+
+
+def objects(schema: Any) -> list[dict[str, Any]]:
+    """All parts of a schema that name keys; conditions only repeat them."""
+    if isinstance(schema, list):
+        return [part for each in schema for part in objects(each)]
+    if not isinstance(schema, dict):
+        return []
+    inner = [part for key, each in schema.items() if key not in ("if", "then", "else") for part in objects(each)]
+    return [schema, *inner] if isinstance(schema.get("properties"), dict) else inner
+
+
+def test_every_part_of_the_schema_has_its_table() -> None:
+    """Only the wrapper of a loader is described in words."""
+    described = [part for parts in KEY_TABLES.values() for part in parts]
+    missing = [part["title"] for part in objects(json.loads(schema_text())) if part not in described]
+    assert missing == [DEFINITIONS["loader_entry"]["title"]]
+    assert CONFIG.count("| key | type | default | meaning |") == len(KEY_TABLES)
+
+
+def expected_default(key: str, schema: dict[str, Any], *, is_required: bool) -> str:
+    """What the page should say."""
+    if is_required:
+        return "required"
+    if key in IN_WORDS and schema.get("default") == IN_WORDS[key][0]:
+        return IN_WORDS[key][1]
+    default = schema.get("default", "")
+    return default if isinstance(default, str) else json.dumps(default)
+
+
+@pytest.mark.parametrize("title", KEY_TABLES)
+def test_the_keys_of_the_page_are_those_of_the_schema(title: str) -> None:
+    """None is missing and none is unknown; types and defaults are the schema's."""
+    keys: dict[str, tuple[Any, bool]] = {}
+    for part in KEY_TABLES[title]:
+        keys |= {key: (value, key in part.get("required", ())) for key, value in part.get("properties", {}).items()}
+    table = {row[0].strip("`"): row[1:] for row in section(title)}
+    assert len(table) == len(section(title))
+    assert set(table) == set(keys)
+    for key, (value, is_required) in keys.items():
+        schema = DEFINITIONS[value["$ref"].rpartition("/")[2]] if "$ref" in value else value
+        kind, default, _ = table[key]
+        assert default.replace("`", "") == expected_default(key, schema, is_required=is_required).replace("`", ""), key
+        types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+        words = [f"`{choice}`" for choice in schema["enum"]] if "enum" in schema else [TYPES[name] for name in types]
+        assert [word for word in words if word not in kind] == [], key
+
+
+def test_the_schema_s_defaults_are_the_real_ones() -> None:
+    """An entry that writes them all out is the entry that leaves them out."""
+    defaults = {
+        key: DEFINITIONS[value["$ref"].rpartition("/")[2]]["default"] if "$ref" in value else value["default"]
+        for key, value in DEFINITIONS["model"]["properties"].items()
+        if "default" in value or "$ref" in value
+    }
+    sequences = {"stateful": True, "low_latency_transformation": False, "idle_sequence_cleanup": True}
+    assert sequences.keys() | {"max_sequence_number", "nireq", "target_device"} < defaults.keys()
+    for given in (
+        {key: value for key, value in defaults.items() if key not in STATEFUL_KEYS},
+        {**defaults, **sequences},
+    ):
+        plain = {"name": "m", **({"stateful": True} if given.get("stateful") else {})}
+        read = [
+            config.parse(json.dumps({"model_config_list": [{"config": entry}]}).encode(), "/etc")
+            for entry in (plain, {**plain, **given})
+        ]
+        assert read[0] == read[1]
+        assert read[0].models
+
+
+def test_the_example_of_the_page_is_a_configuration() -> None:
+    """Whoever copies it can start."""
+    (example,) = re.findall(r"\n\n((?:    .*\n)+)", CONFIG.split("\n## Rules")[0])
+    found = config.parse(example.encode(), "/models")
+    assert (len(found.models), found.faults, found.warnings) == (2, (), ())
+
+
+def test_the_families_of_the_page_are_those_of_the_program() -> None:
+    """With type, and whether they are served unless others are asked for."""
+    assert [(name.strip("`"), kind, default) for name, kind, default in rows(CONFIG, "family | type | by default")] == [
+        (family.name, family.kind.value, "yes" if family.by_default else "no") for family in FAMILIES
+    ]
+    assert [name for name in GRAPH_FAMILIES if f"`{name}`" not in CONFIG] == []
+
+
+def modules() -> list[str]:
+    """The package's modules; ``__main__`` runs when it is imported."""
+    names = [module.name for module in pkgutil.walk_packages(tornado_ovms.__path__, "tornado_ovms.")]
+    return [name for name in names if not name.endswith("__main__")]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_the_examples_in_docstrings_hold(name: str) -> None:
+    """A reader may trust them."""
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_some_docstring_has_an_example() -> None:
+    """The test above looks where they are."""
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = finder.find(importlib.import_module("tornado_ovms.cpus"))
+    assert sum(len(test.examples) for test in found) > 0

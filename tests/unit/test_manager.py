@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from tests.fakes import FakeClock, FakeEngine, FakeStorage, InlineExecutor
+from tests.fakes import FakeClock, FakeEngine, FakeStorage, FakeWatcher, InlineExecutor
 from tornado_ovms.core.lifecycle import Key
-from tornado_ovms.core.settings import ModelSettings
+from tornado_ovms.core.settings import Limits, ModelSettings
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.serving.lookout import Lookout
 from tornado_ovms.serving.manager import Manager, Outcome, Source
 from tornado_ovms.serving.registry import Registry
+from tornado_ovms.serving.servable import Lease
+from tornado_ovms.serving.warmup import WarmUp
 
 SOURCE = Source("/etc/config.json")
 
@@ -35,7 +39,11 @@ class Stage:
         self.registry = Registry()
         self.clock = FakeClock()
         inline = InlineExecutor()
-        self.manager = Manager(source, self.registry, self.engine, self.storage, inline, inline, self.clock)  # type: ignore[arg-type]
+        self.watcher = FakeWatcher()
+        lookout = Lookout(source.config_path, self.storage, self.watcher, inline)  # type: ignore[arg-type]
+        self.manager = Manager(
+            source, self.registry, self.engine, lookout, inline, WarmUp("none", Limits()), self.clock
+        )  # type: ignore[arg-type]
         self.storage.folders = {"/a": {1: 0}, "/b": {1: 0}}
         self.write(entry("a"))
 
@@ -217,15 +225,16 @@ def test_fixed_models_must_be_servable() -> None:
         play(script, Source(None, (ModelSettings("a", "/a"),)))
 
 
-def test_reloads_at_once_are_made_one_after_the_other() -> None:
-    """Each answers for a pass of its own; nothing is loaded twice."""
+def test_reloads_at_once_share_a_pass() -> None:
+    """All that wait for it get its outcome; nothing is loaded twice. Who comes later gets a pass that began later."""
 
     async def script(stage: Stage) -> None:
         await stage.manager.start()
         stage.write(entry("a"), entry("b"))
         outcomes = await asyncio.gather(*(stage.manager.reload() for _ in range(5)))
-        assert [outcome.changed for outcome in outcomes] == [True, False, False, False, False]
+        assert [outcome.changed for outcome in outcomes] == [True] * 5
         assert len(stage.engine.loaded) == 2
+        assert not (await stage.manager.reload()).changed
 
     play(script)
 
@@ -238,5 +247,147 @@ def test_everything_is_closed_at_the_end() -> None:
         await stage.manager.retire_all()
         assert stage.states() == {"a": {1: "END"}}
         assert all(each.closed.is_set() for each in stage.engine.executables)
+
+    play(script)
+
+
+async def turns(stage: Stage, wanted: dict[str, dict[int, str]]) -> None:
+    """Let the loop go round until the versions are in these states."""
+    for _ in range(1000):
+        if stage.states() == wanted:
+            return
+        await asyncio.sleep(0)
+    assert stage.states() == wanted
+
+
+@asynccontextmanager
+async def running(stage: Stage, poll_s: float) -> AsyncIterator[None]:
+    """The manager started, and making passes by itself."""
+    await stage.manager.start()
+    task = asyncio.ensure_future(stage.manager.run(poll_s))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+def test_polls_find_changes() -> None:
+    """After the pause between two looks."""
+
+    async def script(stage: Stage) -> None:
+        async with running(stage, 1.0):
+            stage.storage.folders["/a"][2] = 0
+            await turns(stage, {"a": {1: "END", 2: "AVAILABLE"}})
+            assert stage.clock.now < 1000 + 3
+
+    play(script)
+
+
+def test_a_change_that_is_told_of_needs_no_poll() -> None:
+    """A pass is made as soon as things have calmed down."""
+
+    async def script(stage: Stage) -> None:
+        async with running(stage, 1e6):
+            stage.storage.folders["/a"][2] = 0
+            stage.manager.wake()
+            await turns(stage, {"a": {1: "END", 2: "AVAILABLE"}})
+            assert stage.clock.now < 1000 + 1
+
+    play(script)
+
+
+def test_a_pass_that_goes_wrong_is_not_the_last_one() -> None:
+    """What nobody foresaw is logged."""
+
+    async def script(stage: Stage) -> None:
+        async with running(stage, 1.0):
+            right, stage.storage.versions = stage.storage.versions, lambda _: 1 // 0  # type: ignore[assignment,method-assign,return-value]
+            for _ in range(50):
+                await asyncio.sleep(0)
+            stage.storage.versions = right  # type: ignore[method-assign]
+            stage.storage.folders["/a"][2] = 0
+            await turns(stage, {"a": {1: "END", 2: "AVAILABLE"}})
+
+    play(script)
+
+
+def test_a_version_that_is_being_written_is_left_alone() -> None:
+    """Until it is complete; meanwhile the one before it serves."""
+
+    async def script(stage: Stage) -> None:
+        async with running(stage, 1.0):
+            stage.storage.folders["/a"][2] = 0
+            stage.storage.fresh.add("/a/2")
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert stage.states() == {"a": {1: "AVAILABLE"}}
+            stage.storage.fresh.clear()
+            await turns(stage, {"a": {1: "END", 2: "AVAILABLE"}})
+
+    play(script)
+
+
+def test_a_reload_waits_for_a_version_that_is_being_written() -> None:
+    """Not for ever: then it is taken as it is. So is it at the start."""
+
+    async def script(stage: Stage) -> None:
+        stage.storage.fresh.add("/a/1")
+        await stage.manager.start()
+        assert stage.states() == {"a": {1: "AVAILABLE"}}
+        begun = stage.clock.now
+        stage.storage.folders["/a"][2] = 0
+        stage.storage.fresh.add("/a/2")
+        assert (await stage.manager.reload()).changed
+        assert stage.states() == {"a": {1: "END", 2: "AVAILABLE"}}
+        assert 1 < stage.clock.now - begun < 5
+
+    play(script)
+
+
+def test_a_file_that_is_half_written_is_read_again() -> None:
+    """Its writer may be done a moment later."""
+
+    async def script(stage: Stage) -> None:
+        await stage.manager.start()
+        stage.write(entry("a"), entry("b"))
+        whole = stage.storage.config
+        assert isinstance(whole, bytes)
+        reads = iter([whole[:20], whole[:30], whole])
+        stage.storage.read_config = lambda _: next(reads)  # type: ignore[method-assign]
+        assert await stage.manager.reload() == Outcome(True, Code.CONFIG_RELOAD)
+        assert stage.states() == {"a": {1: "AVAILABLE"}, "b": {1: "AVAILABLE"}}
+
+    play(script)
+
+
+def test_everything_that_counts_is_watched() -> None:
+    """The configuration file, the folders of the models, and those that are not there yet."""
+
+    async def script(stage: Stage) -> None:
+        stage.write(entry("a"), entry("lost"))
+        await stage.manager.start()
+        assert stage.watcher.watched == {"/etc/config.json", "/a", "/a/1", "/lost"}
+        stage.write(entry("b"))
+        await stage.manager.reload()
+        assert stage.watcher.watched == {"/etc/config.json", "/b", "/b/1"}
+
+    play(script)
+
+
+def test_a_retired_version_that_is_wanted_again() -> None:
+    """While its last request holds it, it is not loaded; as soon as that has ended it is, without a poll."""
+
+    async def script(stage: Stage) -> None:
+        async with running(stage, 1e6):
+            with Lease(stage.registry.model("a").instance(1)):
+                stage.storage.folders["/a"] = {}
+                outcome = asyncio.ensure_future(stage.manager.reload())
+                await turns(stage, {"a": {1: "UNLOADING"}})
+            assert (await outcome).changed
+            assert stage.states() == {"a": {1: "END"}}
+            stage.storage.folders["/a"] = {1: 0}
+            stage.manager.wake()
+            await turns(stage, {"a": {1: "AVAILABLE"}})
 
     play(script)

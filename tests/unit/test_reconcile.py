@@ -10,11 +10,13 @@ import pytest
 
 from tests.fakes import FakeClock, FakeEngine, FakeStorage, InlineExecutor
 from tornado_ovms.core.lifecycle import Key, State
-from tornado_ovms.core.settings import AllVersions, ModelSettings
+from tornado_ovms.core.settings import AllVersions, Limits, ModelSettings
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.serving import reconcile
 from tornado_ovms.serving.reconcile import Converged, Reconciler, Wish
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.servable import Lease
+from tornado_ovms.serving.warmup import WarmUp
 
 Play = Callable[["Stage"], Coroutine[Any, Any, None]]
 
@@ -28,7 +30,15 @@ class Stage:
         self.storage.folders["/m"] = {1: 0}
         self.registry = Registry()
         self.clock = FakeClock()
-        self.reconciler = Reconciler(self.registry, self.engine, InlineExecutor(), self.clock)
+        self.late_ends: list[None] = []
+        self.reconciler = Reconciler(
+            self.registry,
+            self.engine,
+            InlineExecutor(),
+            self.clock,
+            WarmUp("none", Limits()),
+            lambda: self.late_ends.append(None),
+        )
         self.settings = ModelSettings("m", "/m")
 
     async def converge(self, *, retry: bool = True) -> Converged:
@@ -214,5 +224,47 @@ def test_an_unforeseen_error_is_a_failure_too(play: Callable[[Play], None]) -> N
         outcome = await stage.converge()
         assert [failure.code for failure in outcome.failures] == [Code.INTERNAL]
         assert stage.states() == {1: "FAILED"}
+
+    play(script)
+
+
+def test_requests_that_take_long_do_not_hold_up_the_next_pass(
+    play: Callable[[Play], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version is unloaded beside it; if it is wanted again it is loaded after that, and its substitute serves until then."""
+    monkeypatch.setattr(reconcile, "UNLOADING_WAIT_S", 0)
+
+    async def script(stage: Stage) -> None:
+        await stage.converge()
+        with Lease(stage.registry.model("m").instance(1)):
+            stage.storage.folders["/m"] = {2: 0}
+            assert (await stage.converge()).changed
+            assert stage.states() == {1: "UNLOADING", 2: "AVAILABLE"}
+            stage.storage.folders["/m"] = {1: 0}
+            stage.settings = ModelSettings("m", "/m", version_policy=AllVersions())
+            assert not (await stage.converge()).changed
+            assert stage.states() == {1: "UNLOADING", 2: "AVAILABLE"}
+            assert stage.late_ends == []
+        while not stage.late_ends:  # noqa: ASYNC110 - each turn of the loop is what is waited for
+            await asyncio.sleep(0)
+        await stage.converge()
+        assert stage.states()[1] == "AVAILABLE"
+        assert stage.states()[2] in ("UNLOADING", "END")
+
+    play(script)
+
+
+def test_a_version_that_fails_its_warm_up_is_not_served(play: Callable[[Play], None]) -> None:
+    """It is closed again, and the one before it goes on."""
+
+    async def script(stage: Stage) -> None:
+        await stage.converge()
+        stage.storage.folders["/m"][2] = 0
+        stage.settings = ModelSettings("m", "/m", warmup="not-there.json")
+        outcome = await stage.converge()
+        assert {failure.code for failure in outcome.failures} == {Code.WARMUP}
+        assert stage.states() == {1: "AVAILABLE", 2: "FAILED"}
+        assert [each.closed.is_set() for each in stage.engine.executables][-1]
+        assert not stage.engine.executables[0].closed.is_set()
 
     play(script)

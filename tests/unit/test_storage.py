@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.storage import LocalStorage
+from tornado_ovms.storage import FRESH_S, LocalStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,3 +85,24 @@ def test_the_configuration_is_read(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         storage.read_config(str(tmp_path / "none.json"))
     assert caught.value.code is Code.CONFIG_UNREADABLE
+
+
+def test_what_has_just_changed_is_fresh(tmp_path: Path) -> None:
+    """By the newest file of a version, also if its time was set back as copying tools do; a moment later it is not."""
+    (tmp_path / "1" / "variables").mkdir(parents=True)
+    file = tmp_path / "1" / "variables" / "data"
+    file.write_text("x")
+    os.utime(file, (1e9, 1e9))
+    changed_s = file.stat().st_ctime
+    for age_s, is_fresh in ((0.0, True), (FRESH_S / 2, True), (FRESH_S * 2, False), (-1.0, False)):
+        found = LocalStorage(lambda age_s=age_s: changed_s + age_s).versions(str(tmp_path))  # type: ignore[misc]
+        assert found.is_fresh is found.versions[1].is_fresh is is_fresh
+        assert not found.as_it_is().is_fresh
+
+
+def test_every_folder_that_counts_is_named(tmp_path: Path) -> None:
+    """The model's, the versions', and those in them; not others."""
+    (tmp_path / "1" / "variables").mkdir(parents=True)
+    (tmp_path / "assets").mkdir()
+    found = LocalStorage().versions(str(tmp_path))
+    assert set(found.folders) == {str(tmp_path / name) for name in ("", "1", "1/variables")}

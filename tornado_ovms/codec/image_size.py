@@ -34,8 +34,17 @@ def find_size(data: bytes) -> Size | None:
 
 
 def _png(data: bytes) -> Size | None:
-    """``IHDR`` has to be the first chunk (PNG specification, 5.6)."""
-    return Size(*struct.unpack_from(">II", data, 16)) if data[12:16] == b"IHDR" else None
+    """``IHDR`` has to be the first chunk (PNG specification, 5.6).
+
+    OpenCV allocates as many bytes as a chunk says it has, up to 4 GiB, before it looks whether there are so many.
+    """
+    if data[12:16] != b"IHDR":
+        return None
+    kind, position = b"", 8
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+    return Size(*struct.unpack_from(">II", data, 16)) if position <= len(data) else None
 
 
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})

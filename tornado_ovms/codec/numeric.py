@@ -63,7 +63,7 @@ class Numbers:
         return None
 
     def tolist(self) -> list[Any]:
-        """The same as nested Python lists, integers exact."""
+        """The same as nested Python lists, integers exact unless NaN or an infinity is among them."""
         values: list[Any] = self.doubles.tolist() if self._element is None else self._element.as_list()
         return values
 

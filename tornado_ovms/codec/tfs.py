@@ -46,7 +46,7 @@ class PredictRequest(NamedTuple):
     """What a predict request says; ``values`` by name of the input, not yet checked against the model."""
 
     order: Order
-    values: Mapping[str, np.ndarray | Encoded]
+    values: Values
 
 
 def read_predict(body: bytes, specs: Specs, limits: Limits) -> PredictRequest:

@@ -11,7 +11,7 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tornado_ovms.core.options import LOG_LEVELS, OPTIONS, TABLE, TASKS, Group
+from tornado_ovms.core.options import LOG_LEVELS, OPTIONS, TABLE, TASKS, WARMUP, Group, is_warmup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -176,6 +176,8 @@ def _our_faults(arguments: Arguments) -> Iterator[str]:
     choices = OPTIONS["non_finite"].choices
     if arguments.text("non_finite") not in choices:
         yield f"non_finite should be one of: {', '.join(choices)}"
+    if not is_warmup(arguments.text("warmup")):
+        yield f"warmup should be {WARMUP}"
     if not 1 <= arguments.number("max_json_depth") <= MAX_JSON_DEPTH:
         yield f"max_json_depth should be from 1 to {MAX_JSON_DEPTH}"
     for name in ("max_body_bytes", "max_image_pixels"):

@@ -69,6 +69,7 @@ def server_settings(arguments: Arguments, folder: str, cpus: int) -> ServerSetti
         file_system_poll_wait_seconds=arguments.number("file_system_poll_wait_seconds"),
         sequence_cleaner_poll_wait_minutes=arguments.number("sequence_cleaner_poll_wait_minutes"),
         nireq=arguments.number("nireq"),
+        warmup=arguments.text("warmup"),
         cache_dir=arguments.text("cache_dir") or None,
         cpu_extension=arguments.text("cpu_extension") or None,
         metrics=MetricsSettings(arguments.flag("metrics_enable"), _families(arguments.text("metrics_list"))),

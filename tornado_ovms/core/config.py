@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tornado_ovms.core.config_schema import find_faults
 from tornado_ovms.core.model_keys import STATEFUL_KEYS, join, read_batch_size
+from tornado_ovms.core.options import WARMUP, is_warmup
 from tornado_ovms.core.settings import (
     AllVersions,
     LatestVersions,
@@ -155,6 +156,9 @@ def _model(config: Members, pointer: str, folder: str, warnings: list[str]) -> M
         )
     layout = _layout(config.get("layout"), f"{pointer}/layout")
     stateful = _stateful(config, pointer)
+    warmup = config.get("warmup")
+    if warmup is not None and not is_warmup(warmup):
+        raise Failure(Code.MODEL_CONFIG_INVALID, f"{pointer}/warmup: expected {WARMUP}, found {describe(warmup)}")
     graph_keys = [key for key in ("graph_path", "subconfig") if key in config]
     warnings.extend(f"{pointer}/{key} has no effect: it is for MediaPipe graphs" for key in graph_keys)
     loader = config.get("custom_loader_options")
@@ -168,6 +172,7 @@ def _model(config: Members, pointer: str, folder: str, warnings: list[str]) -> M
         custom_loader=loader["loader_name"] if loader else None,
         **{key: config[key] for key in ("nireq", "target_device", "plugin_config", "allow_cache") if key in config},
         **stateful,
+        warmup=warmup,
     )
     if settings.stateful and settings.has_auto:
         raise Failure(Code.STATEFUL_WITH_AUTO, f"{pointer}: expected fixed sizes beside stateful, found auto")

@@ -171,7 +171,8 @@ def plan(aspired: Iterable[Blueprint], kept: Collection[Key], current: Mapping[K
     """What to do next so that the aspired versions are served and no others.
 
     Loads come first, the highest version first. Versions are retired only when nothing is left to load, so that a
-    successor serves before its predecessor goes; those in ``kept`` (they were wanted, and failed) stay as they are.
+    successor serves before its predecessor goes; also not while a wanted one of the same model has to end before it can be
+    loaded anew. Those in ``kept`` (they were wanted, and failed) stay as they are.
 
     Args:
         aspired: what should be served; loading is not tried again for what is in ``kept``.
@@ -189,13 +190,22 @@ def plan(aspired: Iterable[Blueprint], kept: Collection[Key], current: Mapping[K
     ]
     if loads:
         return loads
+    awaited = {key.name for key in wanted if key in current and current[key].status.state is State.UNLOADING}
     return [
         Retire(key)
         for key, there in sorted(current.items())
         if key not in wanted and key not in kept and there.status.state in (State.LOADING, State.AVAILABLE)
+        if key.name not in awaited
     ]
 
 
 def _needs_load(there: Current | None, blueprint: Blueprint) -> bool:
-    """Whether a wanted version is not there, has failed, or was made from something else."""
-    return there is None or there.status.state is not State.AVAILABLE or there.blueprint != blueprint
+    """Whether a wanted version is not there, has failed, or was made from something else.
+
+    One that is still being unloaded is left alone: it is planned for again when it has ended.
+    """
+    if there is None:
+        return True
+    if there.status.state is State.UNLOADING:
+        return False
+    return there.status.state is not State.AVAILABLE or there.blueprint != blueprint

@@ -67,6 +67,14 @@ LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
 TASKS: Final = ("text_generation", "embeddings", "rerank", "image_generation", "text2speech", "speech2text")
 """What ``--task`` may say."""
 
+WARMUP: Final = "none, zeros, or the name of a file beside the model"
+
+
+def is_warmup(text: str) -> bool:
+    """Whether ``warmup`` may say so: one of the words, or the name of a file in the version folder."""
+    return text not in {"", ".", ".."} and "/" not in text
+
+
 TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
     Group.GENERAL: (
         Option("help", Kind.FLAG, "Show this help and exit. Short: -h."),
@@ -142,6 +150,13 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
             "How NaN and the infinities are written in answers.",
             "null",
             choices=("null", "literal", "string", "error"),
+        ),
+        Option(
+            "warmup",
+            Kind.TEXT,
+            "What each version infers before it takes requests: none, zeros, or the name of a file beside the model "
+            "with the body of a predict request. A model's key warmup in the configuration file counts more.",
+            "none",
         ),
         Option("max_body_bytes", Kind.U64, "Largest request body, also when unpacked.", 1 << 30),
         Option("max_json_depth", Kind.U32, "Deepest nesting of a request's JSON, 1 to 1000.", 100),

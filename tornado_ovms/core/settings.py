@@ -53,6 +53,10 @@ class AllVersions:
         return "all"
 
 
+WARMUP_NONE: Final = "none"
+WARMUP_ZEROS: Final = "zeros"
+"""Words of the setting ``warmup`` (ours); anything else is the name of a file beside the model."""
+
 VersionPolicy = LatestVersions | SpecificVersions | AllVersions
 
 PluginValue = str | bool | int | float | Mapping[str, Any]  # a mapping only for DEVICE_PROPERTIES
@@ -82,6 +86,7 @@ class ModelSettings:
     idle_sequence_cleanup: bool = True
     max_sequence_number: int = 500
     custom_loader: str | None = None
+    warmup: str | None = None  # as the command line says
 
     @property
     def has_auto(self) -> bool:
@@ -138,6 +143,7 @@ class ServerSettings:
     file_system_poll_wait_seconds: int = 1
     sequence_cleaner_poll_wait_minutes: int = 5
     nireq: int = 0
+    warmup: str = WARMUP_NONE
     cache_dir: str | None = None
     cpu_extension: str | None = None
     metrics: MetricsSettings = MetricsSettings()

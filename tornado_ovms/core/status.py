@@ -63,6 +63,16 @@ class Code(Enum):
     VERSION_MISSING = auto()
     VERSION_NOT_LOADED_YET = auto()
     VERSION_RETIRED = auto()
+    # sequences of stateful models
+    SEQUENCE_MISSING = auto()
+    SEQUENCE_EXISTS = auto()
+    SEQUENCE_ENDING = auto()
+    SEQUENCE_ID_MISSING = auto()
+    SEQUENCE_ID_TYPE = auto()
+    SEQUENCE_CONTROL_TYPE = auto()
+    SEQUENCE_CONTROL_VALUE = auto()
+    SEQUENCE_INPUT_WITHOUT_SHAPE = auto()
+    TOO_MANY_SEQUENCES = auto()
     # inference and its answer
     UNSUPPORTED_INPUT_PRECISION = auto()
     UNSUPPORTED_OUTPUT_PRECISION = auto()
@@ -102,6 +112,7 @@ class Code(Enum):
     BATCH_AUTO_OF_SCALAR = auto()
     COMPILE = auto()
     NIREQ_TOO_HIGH = auto()
+    WARMUP = auto()
     NOT_SUPPORTED_HERE = auto()
 
 
@@ -155,6 +166,17 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.VERSION_MISSING: Answer(404, "Model with requested version is not found"),
     Code.VERSION_NOT_LOADED_YET: Answer(404, "Model with requested version is not loaded yet"),
     Code.VERSION_RETIRED: Answer(404, "Model with requested version is retired"),
+    Code.SEQUENCE_MISSING: Answer(404, "Sequence with provided ID does not exist"),
+    Code.SEQUENCE_EXISTS: Answer(409, "Sequence with provided ID already exists"),
+    Code.SEQUENCE_ENDING: Answer(412, "Sequence last request is being processed and it's not available anymore"),
+    Code.SEQUENCE_ID_MISSING: Answer(400, "Sequence ID has not been provided in request inputs"),
+    Code.SEQUENCE_ID_TYPE: Answer(400, "Could not find sequence id in expected tensor proto field uint64_val"),
+    Code.SEQUENCE_CONTROL_TYPE: Answer(
+        400, "Could not find sequence control input in expected tensor proto field uint32_val"
+    ),
+    Code.SEQUENCE_CONTROL_VALUE: Answer(400, "Unexpected value of sequence control input"),
+    Code.SEQUENCE_INPUT_WITHOUT_SHAPE: Answer(400, "Special input proto does not contain tensor shape information"),
+    Code.TOO_MANY_SEQUENCES: Answer(503, "Max sequence number has been reached. Could not create new sequence."),
     Code.UNSUPPORTED_INPUT_PRECISION: Answer(500, "Unsupported deserialization precision"),
     Code.UNSUPPORTED_OUTPUT_PRECISION: Answer(500, "Unsupported serialization precision"),
     Code.INFERENCE: Answer(500, "Internal inference error"),
@@ -192,6 +214,7 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.BATCH_AUTO_OF_SCALAR: Answer(500, "Batching set to AUTO but model contains scalar tensor"),
     Code.COMPILE: Answer(412, "Cannot compile model into target device"),
     Code.NIREQ_TOO_HIGH: Answer(500, "Nireq parameter too high"),
+    Code.WARMUP: Answer(500, "Warm-up failed"),  # ours
     Code.NOT_SUPPORTED_HERE: Answer(500, "Not supported by tornado_ovms"),  # ours
 })
 

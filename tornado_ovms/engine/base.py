@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
 
     from tornado_ovms.core.lifecycle import Blueprint
     from tornado_ovms.core.settings import ModelSettings
     from tornado_ovms.core.tensors import TensorSpec
+
+
+States = Mapping[str, "np.ndarray"]
+"""Values of a model's states (OpenVINO's ReadValue and Assign), by the name of the variable."""
 
 
 class ExecutableStats(NamedTuple):
@@ -57,6 +62,15 @@ class Executable(Protocol):
 
         Raises:
             Failure: INFERENCE if the model refuses the input; RESHAPE if it does so for the sizes of an ``auto`` shape.
+        """
+
+    async def infer_with_states(
+        self, arrays: Mapping[str, np.ndarray], states: States | None
+    ) -> tuple[list[np.ndarray], States]:
+        """As ``infer``, from given values of the model's states; None stands for those it begins with.
+
+        Returns:
+            The outputs, and the states after the inference, owned by the caller.
         """
 
     def stats(self) -> ExecutableStats:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import openvino as ov
+from openvino._offline_transformations import apply_low_latency_transformation
 
 from tornado_ovms.core.model_files import MAPPING_FILE, NameMapping, find_model_file, parse_mapping
 from tornado_ovms.core.plugin_config import translate
@@ -105,11 +106,12 @@ class OpenVinoEngine:
         )  # fmt: skip
         if settings.custom_loader is not None:
             raise Failure(Code.NOT_SUPPORTED_HERE, f"custom loader {settings.custom_loader!r}")
-        if settings.stateful:
-            raise Failure(Code.NOT_SUPPORTED_HERE, "stateful models")
         if settings.nireq > MAX_NIREQ:
             raise Failure(Code.NIREQ_TOO_HIGH, "Exceeded allowed nireq value")
-        prepared = prepare(self._read(blueprint), settings, _read_mapping(blueprint))
+        model = self._read(blueprint)
+        if settings.stateful and settings.low_latency_transformation:
+            _turn_loops_into_states(model)
+        prepared = prepare(model, settings, _read_mapping(blueprint))
         compiled = self._compile(prepared, settings)
         pool = RequestPool(
             compiled,
@@ -171,6 +173,18 @@ def _read_mapping(blueprint: Blueprint) -> NameMapping:
     except (OSError, ValueError) as error:
         log.error("Model: %s mapping configuration file is not a valid JSON file. Error: %s", name, error)
         return NameMapping()
+
+
+def _turn_loops_into_states(model: ov.Model) -> None:
+    """OpenVINO's LowLatency2: what a loop carries from one step to the next becomes a state of the model.
+
+    Raises:
+        Failure: MODEL_UNREADABLE with what OpenVINO says.
+    """
+    try:
+        apply_low_latency_transformation(model)
+    except Exception as error:
+        raise Failure(Code.MODEL_UNREADABLE, f"low_latency_transformation: {reason(error)}") from error
 
 
 def _log_loaded(blueprint: Blueprint, prepared: Prepared, pool: RequestPool) -> None:

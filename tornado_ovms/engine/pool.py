@@ -14,6 +14,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ import openvino as ov
 
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import Precision, TensorSpec
-from tornado_ovms.engine.base import ExecutableStats
+from tornado_ovms.engine.base import ExecutableStats, States
 from tornado_ovms.engine.bridge import Completions
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ requests so."""
 
 TRIALS: Final = 5
 
+_NO_STATES: Final[States] = MappingProxyType({})
+
 COPY_BYTES: Final = 16384
 """Inputs up to this size are copied into the request's own tensor (1 µs); wrapping a larger one costs about 20 µs instead."""
 
@@ -47,7 +50,9 @@ class _Job:
     """One inference that somebody waits for."""
 
     arrays: Sequence[np.ndarray]
-    future: asyncio.Future[list[np.ndarray]]
+    future: asyncio.Future[tuple[list[np.ndarray], States]]
+    has_states: bool
+    states: States | None
 
 
 class _Slot:
@@ -63,6 +68,8 @@ class _Slot:
     def start(self, job: _Job) -> None:
         """Fill the inputs and start; whatever OpenVINO raises is the caller's."""
         self.job = job
+        if job.has_states:
+            self._recall(job.states)
         self.fill(job.arrays)
         self.request.start_async()
 
@@ -73,6 +80,18 @@ class _Slot:
                 own[...] = array
             else:
                 self.request.set_input_tensor(index, _tensor(array))
+
+    def _recall(self, states: States | None) -> None:
+        """Set the model's states, to those that it begins with if none are given."""
+        for state in self.request.query_state():
+            if states is None:
+                state.reset()
+            else:
+                state.state = ov.Tensor(states[state.name])
+
+    def states(self) -> States:
+        """Copies of the model's states."""
+        return {state.name: np.array(state.state.data) for state in self.request.query_state()}
 
     def outputs(self, indices: Sequence[int]) -> list[np.ndarray]:
         """Copies of the outputs: their memory is written anew by the next inference."""
@@ -95,6 +114,8 @@ def _find_quick(model: ov.CompiledModel, inputs: Sequence[TensorSpec]) -> _Slot 
     if not all(map(_is_small, inputs)):
         return None
     slot = _Slot(model.create_infer_request(), inputs)
+    if slot.request.query_state():
+        return None
     best = math.inf
     for _ in range(TRIALS):
         begin = time.perf_counter()
@@ -181,12 +202,25 @@ class RequestPool:
 
     async def infer(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """See ``Executable.infer``. A caller that stops waiting leaves the line; what runs already is let finish."""
-        job = _Job([arrays[name] for name in self._order], self._loop.create_future())
+        outputs, _ = await self._run(arrays)
+        return outputs
+
+    async def infer_with_states(
+        self, arrays: Mapping[str, np.ndarray], states: States | None
+    ) -> tuple[list[np.ndarray], States]:
+        """See ``Executable.infer_with_states``."""
+        return await self._run(arrays, has_states=True, states=states)
+
+    def _run(
+        self, arrays: Mapping[str, np.ndarray], *, has_states: bool = False, states: States | None = None
+    ) -> asyncio.Future[tuple[list[np.ndarray], States]]:
+        """Start an inference, or put it in the line."""
+        job = _Job([arrays[name] for name in self._order], self._loop.create_future(), has_states, states)
         if self._idle:
             self._start(self._idle.pop(), job)
         else:
             self._waiting.append(job)
-        return await job.future
+        return job.future
 
     def stats(self) -> ExecutableStats:
         """See ``Executable.stats``."""
@@ -222,22 +256,22 @@ class RequestPool:
         if slot.job is None:
             return  # the reaper was quicker
         if slot.job.future.done():
-            self._end(slot, [])
+            self._end(slot, None)
             return
         try:
-            outputs = slot.outputs(self._indices)
+            result = slot.outputs(self._indices), slot.states() if slot.job.has_states else _NO_STATES
         except Exception as error:  # noqa: BLE001 - see _start
             self._end(slot, self._failure(error))
         else:
-            self._end(slot, outputs)
+            self._end(slot, result)
 
-    def _end(self, slot: _Slot, result: list[np.ndarray] | Failure) -> None:
+    def _end(self, slot: _Slot, result: tuple[list[np.ndarray], States] | Failure | None) -> None:
         """Answer a slot's job, if the answer is still wanted, and give the slot to whoever waits longest."""
         job, slot.job = slot.job, None
         if job is not None and not job.future.done():
             if isinstance(result, Failure):
                 job.future.set_exception(result)
-            else:
+            elif result is not None:
                 job.future.set_result(result)
         while self._waiting:
             waiting = self._waiting.popleft()

@@ -7,27 +7,30 @@ threads; small bodies are read on the loop, since a thread costs about 50 µs an
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from tornado_ovms.codec import inputs, tfs
-from tornado_ovms.codec.compression import unpack
-from tornado_ovms.codec.inputs import Encoded
+import numpy as np
+
+from tornado_ovms.codec import tfs
+from tornado_ovms.core import sequences
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.engine.base import ExecutableStats
+from tornado_ovms.serving import requests
 from tornado_ovms.serving.servable import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
-    import numpy as np
-
     from tornado_ovms.core.settings import Limits, NonFinite
     from tornado_ovms.core.tensors import TensorSpec
-    from tornado_ovms.engine.base import Executable
     from tornado_ovms.metrics import Metrics
     from tornado_ovms.serving.manager import Manager, Outcome
     from tornado_ovms.serving.registry import Model, Registry
+    from tornado_ovms.serving.sequences import Sequences
+    from tornado_ovms.serving.servable import Instance
+
+    Outputs = tuple[Sequence[TensorSpec], list[np.ndarray]]
 
 T = TypeVar("T")
 
@@ -51,9 +54,14 @@ def refusal(failure: Failure) -> Reply:
     return Reply(failure.http, [tfs.write_error(failure.text)])
 
 
-def _are_arrays(values: Mapping[str, np.ndarray | Encoded]) -> TypeGuard[Mapping[str, np.ndarray]]:
-    """Whether nothing is left to be decoded."""
-    return not any(isinstance(value, Encoded) for value in values.values())
+async def _take_step(
+    lease: Lease, open_sequences: Sequences, step: sequences.Step, arrays: Mapping[str, np.ndarray]
+) -> Outputs:
+    """One request of a sequence; the answer tells its id."""
+    with lease as instance:
+        number, outputs = await open_sequences.infer(step, arrays)
+        specs = (*instance.executable.outputs, sequences.SPECS[sequences.ID])
+        return specs, [*outputs, np.array([number], np.uint64)]
 
 
 class DataPlane:
@@ -103,42 +111,40 @@ class DataPlane:
             return self._predict(model, version, body, encoding)
         instance = model.instance(version)
         executable = instance.executable
-        request = tfs.read_predict(body, executable.inputs, self._limits)
-        inputs.accept(executable.inputs, request.values)
+        request = requests.read(body, encoding, instance, self._limits)
         arrays = request.values
-        if not executable.is_quick or not _are_arrays(arrays):
+        if request.step is not None or not executable.is_quick or not requests.are_arrays(arrays):
             return self._infer_leased(Lease(instance), request)
         return Reply(200, self._write(request.order, executable.outputs, executable.infer_now(arrays)))
 
     async def _predict(self, model: Model, version: int | None, body: bytes, encoding: str) -> Reply:
         """Answer a prediction that has to wait: for a version that is being loaded, for a large body to be read."""
         with await model.lease_when_loaded(version) as instance:
-            request = await self._in_pool(self._read, body, encoding, instance.executable.inputs)
-            return await self._infer(instance.executable, request)
+            request = await self._in_pool(requests.read, body, encoding, instance, self._limits)
+            return await self._infer_leased(Lease(instance), request)
 
-    async def _infer_leased(self, lease: Lease, request: tfs.PredictRequest) -> Reply:
-        with lease as instance:
-            return await self._infer(instance.executable, request)
-
-    async def _infer(self, executable: Executable, request: tfs.PredictRequest) -> Reply:
+    async def _infer_leased(self, lease: Lease, request: requests.Request) -> Reply:
         """Answer a request that has been read; pictures and texts are decoded, large answers written in a thread."""
-        values = request.values
-        if _are_arrays(values):
+        with lease as instance:
+            specs, outputs = await self._infer(instance, request)
+            if sum(array.nbytes for array in outputs) > ON_LOOP_BYTES:
+                return Reply(200, await self._in_pool(self._write, request.order, specs, outputs))
+            return Reply(200, self._write(request.order, specs, outputs))
+
+    async def _infer(self, instance: Instance, request: requests.Request) -> Outputs:
+        """The outputs of a request, and what they are."""
+        executable, values = instance.executable, request.values
+        if requests.are_arrays(values):
             arrays = values
         else:
-            arrays = await self._in_pool(inputs.decode, executable.inputs, values, self._limits)
-        outputs = await executable.infer(arrays)
-        if sum(array.nbytes for array in outputs) > ON_LOOP_BYTES:
-            return Reply(200, await self._in_pool(self._write, request.order, executable.outputs, outputs))
-        return Reply(200, self._write(request.order, executable.outputs, outputs))
+            arrays = await self._in_pool(requests.decode, values, instance, self._limits)
+        if instance.sequences is None or request.step is None:
+            return executable.outputs, await executable.infer(arrays)
+        # Whoever goes away does not take a step of its sequence back.
+        return await asyncio.shield(_take_step(Lease(instance), instance.sequences, request.step, arrays))
 
     def _write(self, order: tfs.Order, specs: Sequence[TensorSpec], outputs: Sequence[np.ndarray]) -> list[bytes]:
         return tfs.write_predictions(order, list(zip(specs, outputs, strict=True)), self._non_finite)
-
-    def _read(self, body: bytes, encoding: str, specs: Mapping[str, TensorSpec]) -> tfs.PredictRequest:
-        request = tfs.read_predict(unpack(body, encoding, self._limits), specs, self._limits)
-        inputs.accept(specs, request.values)
-        return request
 
     def status(self, name: str, version: int | None) -> Reply:
         """The status of a model's versions, or of one.

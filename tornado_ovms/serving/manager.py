@@ -1,31 +1,33 @@
 """Keeps what is served in step with the configuration and the disk.
 
 A *pass* looks at the configuration file and the version folders (in the scan thread), works out what each model should
-be, and lets the ``Reconciler`` bring that about. There is only ever one pass at a time. Passes are made at start, by
-the poll timer, and when somebody asks for a reload. Everything but the looking belongs to the event loop.
+be, and lets the ``Reconciler`` bring that about. There is only ever one pass at a time. Passes are made at start, when
+somebody asks for a reload, by the poll timer, and when the watcher tells of a change. Everything but the looking belongs to
+the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tornado_ovms.core import config as configuration
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.serving.reconcile import Converged, Reconciler, Wish
+from tornado_ovms.storage import FRESH_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
     from tornado_ovms.core.config import Config
     from tornado_ovms.core.settings import MetricsSettings, ModelSettings
     from tornado_ovms.engine.base import Engine
+    from tornado_ovms.serving.clock import Clock
+    from tornado_ovms.serving.lookout import Lookout, Looks
     from tornado_ovms.serving.registry import Registry
-    from tornado_ovms.storage import Found, LocalStorage
+    from tornado_ovms.serving.warmup import WarmUp
 
 log = logging.getLogger("modelmanager")
 
@@ -34,6 +36,16 @@ T = TypeVar("T")
 READS: Final = 3
 PAUSE_S: Final = 0.01
 """A configuration file that cannot be used is read again: its writer may be half done (``src/modelmanager.cpp``)."""
+
+
+SETTLE_S: Final = 0.05
+MAX_SETTLES: Final = 10
+"""After a change a pass waits until nothing has changed for so long, and no longer than so many times that: an editor or a
+copying tool makes several changes at once."""
+
+MAX_LOOKS: Final = 20
+"""Who asks for a reload waits for versions that are still being written so many times ``FRESH_S``; then they are taken as they
+are."""
 
 
 class Source(NamedTuple):
@@ -58,6 +70,7 @@ class Outcome:
 class Look(NamedTuple):
     """The configuration as one look finds it; ``faults`` are entries that cannot be served as written."""
 
+    text: bytes
     config: Config
     models: tuple[ModelSettings, ...]
     faults: tuple[tuple[str, Failure], ...]
@@ -70,9 +83,10 @@ class Manager:
         source: what to serve.
         registry: where it becomes visible.
         engine: what loads it.
-        storage: where it lies.
-        loaders: threads for loading; ``scanner``: the thread for looking.
-        clock: seconds, never going back.
+        lookout: what looks at the disk.
+        loaders: the threads for loading.
+        warmup: what comes between loading a version and serving it.
+        clock: the time.
     """
 
     def __init__(
@@ -80,18 +94,20 @@ class Manager:
         source: Source,
         registry: Registry,
         engine: Engine,
-        storage: LocalStorage,
+        lookout: Lookout,
         loaders: Executor,
-        scanner: Executor,
-        clock: Callable[[], float] = time.monotonic,
+        warmup: WarmUp,
+        clock: Clock,
     ) -> None:
         self._source = source
         self._registry = registry
         self._engine = engine
-        self._storage = storage
-        self._scanner = scanner
-        self._reconciler = Reconciler(registry, engine, loaders, clock)
+        self._lookout = lookout
+        self._clock = clock
+        self._reconciler = Reconciler(registry, engine, loaders, clock, warmup, self.wake)
         self._lock = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._reload: asyncio.Task[Outcome] | None = None
         self._text: bytes | None = None
         self._config_failed = False
         self._models: dict[str, ModelSettings] = {}
@@ -110,32 +126,54 @@ class Manager:
             if self._source.config_path is None:
                 await self._start_fixed()
             else:
-                text = await self._scan(self._storage.read_config, self._source.config_path)
-                look = await self._scan(self._look, self._source.config_path, text)
+                await self._lookout.watch_config()
+                text = await self._lookout.read_config(self._source.config_path)
+                look = await self._look(self._source.config_path, text)
                 self.metrics = look.config.metrics
-                await self._load(text, look)
+                await self._load(look, is_patient=True)
         self.is_ready = True
 
     async def _start_fixed(self) -> None:
         for settings in self._source.models:
-            await self._scan(self._engine.check, settings)
+            await self._lookout.scan(self._engine.check, settings)
             self._models[settings.name] = settings
-        found, done = await self._converge(retry=True)
+        found, done = await self._converge(retry=True, is_patient=True)
         for failure in (*found, *done.last_failures):
             raise failure
 
     async def reload(self) -> Outcome:
-        """Make a pass now, and try again what has failed before."""
-        return await self._pass(asked_for=True)
+        """Make a pass now, and try again what has failed before. Callers that wait for the same pass share it."""
+        if self._reload is None:
+            self._reload = asyncio.ensure_future(self._begin_reload())
+        return await asyncio.shield(self._reload)
 
-    async def poll(self, wait_s: float) -> None:
-        """Make a pass every so often, for ever."""
+    async def _begin_reload(self) -> Outcome:
+        async with self._lock:
+            self._reload = None  # who comes from now on may have changed something that this pass does not see
+            return await self._pass(asked_for=True)
+
+    def wake(self) -> None:
+        """Something may have changed: let ``run`` make a pass soon."""
+        self._changed.set()
+
+    async def run(self, poll_s: float) -> None:
+        """Make a pass after each change, and every so often, for ever."""
         while True:
-            await asyncio.sleep(wait_s)
+            if await self._clock.happens(self._changed, poll_s):
+                await self._calm()
+            self._changed.clear()
             try:
-                await self._pass(asked_for=False)
+                async with self._lock:
+                    await self._pass(asked_for=False)
             except Exception:
-                log.exception("Looking for changes failed")
+                log.exception("Unforeseen error while looking for changes")
+
+    async def _calm(self) -> None:
+        """Wait until the changes have come to an end, or for a while at most."""
+        for _ in range(MAX_SETTLES):
+            self._changed.clear()
+            if not await self._clock.happens(self._changed, SETTLE_S):
+                return
 
     async def retire_all(self) -> None:
         """Retire everything, at the end of the process."""
@@ -143,43 +181,44 @@ class Manager:
             await self._reconciler.converge({}, retry=False)
 
     async def _pass(self, *, asked_for: bool) -> Outcome:
-        async with self._lock:
-            if self._source.config_path is not None:
-                try:
-                    text = await self._scan(self._storage.read_config, self._source.config_path)
-                except Failure as failure:
-                    self.failure = failure
-                    if asked_for:
-                        return Outcome(False, Code.CONFIG_FILE_MISSING, failure)
-                else:
-                    if text != self._text or (asked_for and self._config_failed):
-                        outcome = await self._reload_config(self._source.config_path, text)
-                        if asked_for or outcome.failure is None:
-                            return outcome
-            found, done = await self._converge(retry=asked_for)
-            return Outcome(done.changed, Code.VERSIONS_RELOAD, next(iter((*found, *done.failures)), None))
+        if self._source.config_path is not None:
+            try:
+                text = await self._lookout.read_config(self._source.config_path)
+            except Failure as failure:
+                self.failure = failure
+                if asked_for:
+                    return Outcome(False, Code.CONFIG_FILE_MISSING, failure)
+            else:
+                if text != self._text or (asked_for and self._config_failed):
+                    outcome = await self._reload_config(self._source.config_path, text, asked_for=asked_for)
+                    if asked_for or outcome.failure is None:
+                        return outcome
+        found, done = await self._converge(retry=asked_for, is_patient=asked_for)
+        return Outcome(done.changed, Code.VERSIONS_RELOAD, next(iter((*found, *done.failures)), None))
 
-    async def _reload_config(self, path: str, text: bytes) -> Outcome:
+    async def _reload_config(self, path: str, text: bytes, *, asked_for: bool) -> Outcome:
         """Load a configuration file that has changed, or failed before. A broken one changes nothing."""
         try:
-            look = await self._scan(self._look, path, text)
+            look = await self._look(path, text)
         except Failure as failure:
             log.error("%s", failure.text)
             self._text, self._config_failed, self.failure = text, True, failure
             return Outcome(False, Code.CONFIG_RELOAD, failure)
-        return await self._load(text, look)
+        return await self._load(look, is_patient=asked_for)
 
-    def _look(self, path: str, text: bytes) -> Look:
-        """Read the configuration and check its entries against the devices. Scan thread."""
-        for attempt in range(READS):
+    async def _look(self, path: str, text: bytes) -> Look:
+        """What a configuration says. A text that cannot be used is read again, before it is called broken."""
+        for _ in range(READS - 1):
             try:
-                config = configuration.parse(text, _folder(path))
-                break
+                return await self._lookout.scan(self._interpret, path, text)
             except Failure:
-                if attempt == READS - 1:
-                    raise
-                time.sleep(PAUSE_S)
-                text = self._storage.read_config(path)
+                await self._clock.pause(PAUSE_S)
+                text = await self._lookout.read_config(path)
+        return await self._lookout.scan(self._interpret, path, text)
+
+    def _interpret(self, path: str, text: bytes) -> Look:
+        """Read a configuration and check its entries against the devices. Scan thread."""
+        config = configuration.parse(text, _folder(path))
         models, faults = [], [(fault.name, fault.failure) for fault in config.faults]
         for settings in config.models:
             try:
@@ -187,15 +226,15 @@ class Manager:
                 models.append(settings)
             except Failure as failure:
                 faults.append((settings.name, failure))
-        return Look(config, tuple(models), tuple(faults))
+        return Look(text, config, tuple(models), tuple(faults))
 
-    async def _load(self, text: bytes, look: Look) -> Outcome:
+    async def _load(self, look: Look, *, is_patient: bool) -> Outcome:
         """Make a configuration the one in force, and bring it about."""
-        changed = text != self._text
-        self._text, self.failure = text, None
+        changed = look.text != self._text
+        self._text, self.failure = look.text, None
         self._warn("", look.config.warnings)
         faults = self._adopt(look)
-        found, done = await self._converge(retry=True)
+        found, done = await self._converge(retry=True, is_patient=is_patient)
         failure = next(iter((*faults, *found, *done.failures)), None)
         self._config_failed = failure is not None
         return Outcome(changed or done.changed, Code.CONFIG_RELOAD, failure)
@@ -224,9 +263,20 @@ class Manager:
                 self._registry.models[name].failure = failure
         return [failure for _, failure in faults]
 
-    async def _converge(self, *, retry: bool) -> tuple[list[Failure], Converged]:
-        """Look at the version folders and bring about what they and the settings ask for."""
-        found: Mapping[str, Found | Failure] = await self._scan(self._list, tuple(self._models.values()))
+    async def _converge(self, *, retry: bool, is_patient: bool) -> tuple[list[Failure], Converged]:
+        """Look at the version folders and bring about what they and the settings ask for.
+
+        Versions that are being written are waited for if somebody is patient; else they are left for a pass to come soon.
+        """
+        models = tuple(self._models.values())
+        found = await self._lookout.folders(models)
+        if is_patient:
+            for _ in range(MAX_LOOKS):
+                if not _is_fresh(found):
+                    break
+                await self._clock.pause(FRESH_S)
+                found = await self._lookout.folders(models)
+            found = {name: each if isinstance(each, Failure) else each.as_it_is() for name, each in found.items()}
         failures = []
         for name, each in found.items():
             model = self._registry.add_model(name)
@@ -240,17 +290,10 @@ class Manager:
                 if model.failure is not None and model.failure.code is Code.PATH_INVALID:
                     model.failure = None
         wishes = {name: Wish(settings, found[name]) for name, settings in self._models.items()}
-        return failures, await self._reconciler.converge(wishes, retry=retry)
-
-    def _list(self, models: tuple[ModelSettings, ...]) -> dict[str, Found | Failure]:
-        """Look at the version folders. Scan thread."""
-        found: dict[str, Found | Failure] = {}
-        for settings in models:
-            try:
-                found[settings.name] = self._storage.versions(settings.base_path)
-            except Failure as failure:
-                found[settings.name] = failure
-        return found
+        done = await self._reconciler.converge(wishes, retry=retry)
+        if _is_fresh(found):
+            self.wake()
+        return failures, done
 
     def _warn(self, about: str, warnings: tuple[str, ...]) -> None:
         """Tell the operator what the last look has not told already."""
@@ -260,10 +303,12 @@ class Manager:
             if warning not in before:
                 log.warning("%s", warning)
 
-    async def _scan(self, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._scanner, function, *args)
-
 
 def _folder(path: str) -> str:
     """The folder of a file, as relative paths in it are read."""
     return path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
+
+
+def _is_fresh(found: Looks) -> bool:
+    """Whether any version may still be written."""
+    return any(not isinstance(each, Failure) and each.is_fresh for each in found.values())

@@ -10,8 +10,9 @@ import asyncio
 import dataclasses
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from tornado_ovms import allocator
 from tornado_ovms.core.lifecycle import Blueprint, Event, Key, Load, Retire, State, aspire, plan
 from tornado_ovms.core.settings import LatestVersions, ModelSettings
 from tornado_ovms.core.status import Code, Failure
@@ -19,11 +20,12 @@ from tornado_ovms.serving.registry import Version
 from tornado_ovms.serving.servable import Instance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from concurrent.futures import Executor
 
-    from tornado_ovms.engine.base import Engine
+    from tornado_ovms.engine.base import Engine, Executable
     from tornado_ovms.serving.registry import Registry
+    from tornado_ovms.serving.warmup import WarmUp
     from tornado_ovms.storage import Found
 
 log = logging.getLogger("modelmanager")
@@ -33,6 +35,10 @@ T = TypeVar("T")
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
 """A version that failed is tried again after 1, 2, 4 … 60 s, unless its files change or somebody asks for a reload."""
+
+
+UNLOADING_WAIT_S: Final = 10.0
+"""How long a pass waits for the last requests of what it has retired; after that they go on beside the next passes."""
 
 
 class Wish(NamedTuple):
@@ -76,14 +82,27 @@ class Reconciler:
         engine: what loads them.
         loaders: the threads in which loading and closing block.
         clock: seconds, never going back.
+        warmup: what comes between loading a version and serving it.
+        on_late_end: called when a version has been unloaded after the pass that retired it: it may be wanted again.
     """
 
-    def __init__(self, registry: Registry, engine: Engine, loaders: Executor, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        engine: Engine,
+        loaders: Executor,
+        clock: Callable[[], float],
+        warmup: WarmUp,
+        on_late_end: Callable[[], None],
+    ) -> None:
         self._registry = registry
         self._engine = engine
         self._loaders = loaders
         self._clock = clock
+        self._warmup = warmup
+        self._on_late_end = on_late_end
         self._failed: dict[Key, _Attempt] = {}
+        self._disposals: set[asyncio.Task[None]] = set()
 
     async def converge(self, wishes: Mapping[str, Wish], *, retry: bool) -> Converged:
         """Load and retire until nothing is left to do.
@@ -94,6 +113,7 @@ class Reconciler:
         """
         done = Converged()
         tried: set[Key] = set()
+        late = frozenset(self._disposals)
         while True:
             aspired, kept = self._aspired(wishes, tried, retry=retry)
             actions = plan(aspired, kept, self._registry.current())
@@ -105,10 +125,17 @@ class Reconciler:
                 changed = done.changed or len(failures) < len(loads)
                 done = Converged(changed, done.failures + failures, failures)
             elif actions:
-                await asyncio.gather(*(self._retire(action.key) for action in actions if isinstance(action, Retire)))
+                for action in actions:
+                    if isinstance(action, Retire):
+                        self._retire(action.key)
                 done = dataclasses.replace(done, changed=True)
             else:
-                return done
+                break
+        if ours := self._disposals - late:
+            _, pending = await asyncio.wait(ours, timeout=UNLOADING_WAIT_S)
+            for disposal in pending:
+                disposal.add_done_callback(lambda _: self._on_late_end())
+        return done
 
     def _aspired(self, wishes: Mapping[str, Wish], tried: set[Key], *, retry: bool) -> tuple[list[Blueprint], set[Key]]:
         """What should be served, and the versions that are left as they are."""
@@ -124,9 +151,13 @@ class Reconciler:
                 version: Blueprint(Key(name, version), bare, folder.path, folder.fingerprint)
                 for version, folder in found.versions.items()
             }
-            failed = {each.key for each in blueprints.values() if self._stands_failed(each, tried, retry=retry)}
-            serving = {key for key in failed if key in current and current[key].status.state is State.AVAILABLE}
-            wanted, struck = aspire(settings.version_policy, blueprints, {key.version for key in failed - serving})
+            held = {
+                each.key
+                for version, each in blueprints.items()
+                if found.versions[version].is_fresh or self._stands_failed(each, tried, retry=retry)
+            }
+            serving = {key for key in held if key in current and current[key].status.state is State.AVAILABLE}
+            wanted, struck = aspire(settings.version_policy, blueprints, {key.version for key in held - serving})
             aspired += [blueprints[version] for version in wanted]
             kept |= serving | {Key(name, version) for version in struck}
         return aspired, kept
@@ -147,7 +178,7 @@ class Reconciler:
             version.blueprint = blueprint
             self._registry.advance(key, Event.LOAD)
         try:
-            executable = await self._in_loader(self._engine.load, blueprint)
+            instance = await self._bring_up(blueprint)
         except Exception as error:
             failure = error if isinstance(error, Failure) else Failure(Code.INTERNAL, repr(error))
             if failure is not error:
@@ -155,17 +186,29 @@ class Reconciler:
             self._note_failure(blueprint, version, failure)
             return failure
         self._failed.pop(key, None)
-        await self._swap(version, Instance(blueprint, executable))
+        self._swap(version, instance)
         return None
 
-    async def _swap(self, version: Version, fresh: Instance) -> None:
+    async def _bring_up(self, blueprint: Blueprint) -> Instance:
+        """Load a version and warm it up."""
+        instance = Instance(blueprint, await self._in_loader(self._engine.load, blueprint))
+        try:
+            arrays = await self._in_loader(self._warmup.read_arrays, instance)
+            if arrays is not None:
+                await self._warmup.run(instance, arrays)
+        except BaseException:
+            await self._in_loader(_close, instance.executable)
+            raise
+        return instance
+
+    def _swap(self, version: Version, fresh: Instance) -> None:
         """Let a version be served by a fresh instance; the one that did so before goes when its requests are done."""
         old, version.instance = version.instance, fresh
         version.blueprint = fresh.blueprint
         version.failure = None
         self._registry.advance(fresh.blueprint.key, Event.LOADED)
         if old is not None:
-            await self._dispose(old)
+            self._begin(self._dispose(old))
 
     def _note_failure(self, blueprint: Blueprint, version: Version, failure: Failure) -> None:
         before = self._failed.get(blueprint.key)
@@ -177,7 +220,7 @@ class Reconciler:
         log.error("Error occurred while loading model: %s; version: %d; error: %s", name, number, failure.text)
         self._registry.advance(blueprint.key, Event.FAILED)
 
-    async def _retire(self, key: Key) -> None:
+    def _retire(self, key: Key) -> None:
         version = self._registry.models[key.name].versions[key.version]
         log.info("Will unload model: %s; version: %d ...", *key)
         self._failed.pop(key, None)
@@ -185,8 +228,22 @@ class Reconciler:
         self._registry.advance(key, Event.RETIRE)
         instance, version.instance = version.instance, None
         if instance is not None:
-            await self._dispose(instance)
-            self._registry.advance(key, Event.UNLOADED)
+            self._begin(self._unload(key, instance))
+
+    async def _unload(self, key: Key, instance: Instance) -> None:
+        await self._dispose(instance)
+        self._registry.advance(key, Event.UNLOADED)
+
+    def _begin(self, disposal: Coroutine[Any, Any, None]) -> None:
+        """Let a disposal go on by itself: requests may take their time, and the next pass should not wait for them."""
+        task = asyncio.ensure_future(disposal)
+        self._disposals.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._disposals.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("A version could not be unloaded", exc_info=error)
 
     async def _dispose(self, instance: Instance) -> None:
         """Wait until nobody uses an instance, then give its memory back."""
@@ -196,7 +253,13 @@ class Reconciler:
                 *instance.blueprint.key, instance.leases,
             )  # fmt: skip
         await instance.idle()
-        await self._in_loader(instance.executable.close)
+        await self._in_loader(_close, instance.executable)
 
     async def _in_loader(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._loaders, function, *args)
+
+
+def _close(executable: Executable) -> None:
+    """Close, and give the memory back to the system. Loader thread."""
+    executable.close()
+    allocator.give_back()

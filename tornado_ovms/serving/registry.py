@@ -156,6 +156,17 @@ class Registry:
         """The model of that name, made known if it was not."""
         return self.models.setdefault(name, Model(name))
 
+    def clean_sequences(self) -> int:
+        """Remove the sequences that nobody has used since the last call, where that is wanted; how many they were."""
+        instances = [version.instance for model in self.models.values() for version in model.versions.values()]
+        return sum(
+            instance.sequences.clean()
+            for instance in instances
+            if instance is not None
+            and instance.sequences is not None
+            and instance.blueprint.settings.idle_sequence_cleanup
+        )
+
     def current(self) -> dict[Key, Current]:
         """Every version that was ever known, for ``plan``."""
         return {

@@ -9,19 +9,34 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from tornado_ovms.core.sequences import SPECS
+from tornado_ovms.serving.sequences import Sequences
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from tornado_ovms.core.lifecycle import Blueprint
+    from tornado_ovms.core.tensors import TensorSpec
     from tornado_ovms.engine.base import Executable
 
 
 class Instance:
-    """One loaded version: what it was made from, what runs it, and how many requests use it."""
+    """One loaded version: what it was made from, what runs it, and how many requests use it.
+
+    Attributes:
+        inputs: what a request may carry, by name: the model's inputs and, for a stateful one, those about its sequence.
+        sequences: those of a stateful model; None for all others.
+    """
 
     def __init__(self, blueprint: Blueprint, executable: Executable) -> None:
         self.blueprint = blueprint
         self.executable = executable
+        self.inputs: Mapping[str, TensorSpec] = executable.inputs
+        self.sequences: Sequences | None = None
+        if blueprint.settings.stateful:
+            self.inputs = {**executable.inputs, **SPECS}
+            self.sequences = Sequences(executable, blueprint.settings.max_sequence_number)
         self.leases = 0
         self._idle: asyncio.Future[None] | None = None
 

@@ -1,0 +1,576 @@
+"""The API without HTTP: what is answered, at once or later, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.fakes import FakeExecutable, InlineExecutor, spec
+from tornado_ovms.core.lifecycle import Blueprint, Event, Key
+from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings, NonFinite
+from tornado_ovms.core.status import TABLE, Code, Failure
+from tornado_ovms.core.tensors import Precision
+from tornado_ovms.metrics import Metrics
+from tornado_ovms.serving.dataplane import JSON, ON_LOOP_BYTES, TEXT, DataPlane, Reply, refusal
+from tornado_ovms.serving.manager import Outcome
+from tornado_ovms.serving.registry import Registry, Version
+from tornado_ovms.serving.servable import Instance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
+
+LOADED = (Event.LOAD, Event.LOADED)
+FAILED = (Event.LOAD, Event.FAILED)
+RETIRED = (*LOADED, Event.RETIRE, Event.UNLOADED)
+
+LIMITS = Limits()
+
+BODY = b'{"instances": [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]}'
+ANSWER = {"predictions": [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]]}
+
+
+class CountingExecutor(InlineExecutor):
+    """Counts what it is given."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """See ``Executor``."""
+        self.count += 1
+        return super().submit(function, *args, **kwargs)
+
+
+class FakeManager:
+    """Has an outcome for every reload."""
+
+    def __init__(self) -> None:
+        self.is_ready = True
+        self.failure: Failure | None = None
+        self.outcome = Outcome(changed=False)
+
+    async def reload(self) -> Outcome:
+        """See ``Manager``."""
+        return self.outcome
+
+
+class Stage:
+    """A data plane with one model, m, whose version 1 serves."""
+
+    def __init__(self, non_finite: NonFinite = NonFinite.NULL, limits: Limits = LIMITS) -> None:
+        self.registry = Registry()
+        self.manager = FakeManager()
+        self.metrics = Metrics()
+        self.pool = CountingExecutor()
+        self.plane = DataPlane(self.registry, self.manager, self.metrics, self.pool, limits, non_finite)  # type: ignore[arg-type]
+        self.executable = self.add(1, *LOADED)
+
+    def add(self, number: int, *events: Event, name: str = "m") -> FakeExecutable:
+        """A version that has lived through events."""
+        version = Version(Blueprint(Key(name, number), ModelSettings(name, f"/{name}"), f"/{name}/{number}", ()))
+        self.registry.add_model(name).versions[number] = version
+        executable = FakeExecutable(number)
+        executable.is_quick = True
+        for event in events:
+            version.instance = Instance(version.blueprint, executable) if event is Event.LOADED else version.instance
+            self.registry.advance(Key(name, number), event)
+            if event is Event.UNLOADED:
+                version.instance = None
+        return executable
+
+    @property
+    def leases(self) -> int:
+        """How many leases there are on version 1."""
+        instance = self.registry.models["m"].versions[1].instance
+        assert instance is not None
+        return instance.leases
+
+    async def predict(self, body: bytes, encoding: str = "", version: int | None = None, name: str = "m") -> Reply:
+        """The answer, whether it comes at once or later."""
+        reply = self.plane.predict(name, version, body, encoding)
+        return reply if isinstance(reply, Reply) else await reply
+
+
+def play(script: Callable[[Stage], Coroutine[Any, Any, None]], **settings: Any) -> None:
+    """Run a script on a stage of its own."""
+
+    async def main() -> None:
+        await script(Stage(**settings))
+
+    asyncio.run(main())
+
+
+def content(reply: Reply) -> Any:
+    """The JSON of an answer."""
+    assert reply.content_type == JSON
+    return json.loads(b"".join(reply.body))
+
+
+async def refused(
+    stage: Stage, body: bytes, encoding: str = "", version: int | None = None, name: str = "m"
+) -> Failure:
+    """Why a prediction is refused; no lease is left."""
+    with pytest.raises(Failure) as caught:
+        await stage.predict(body, encoding, version, name)
+    assert stage.leases == 0
+    return caught.value
+
+
+def test_a_small_request_to_a_quick_model_is_answered_at_once() -> None:
+    """No task, no thread, no lease."""
+
+    async def script(stage: Stage) -> None:
+        reply = stage.plane.predict("m", None, BODY)
+        assert isinstance(reply, Reply)
+        assert (reply.status, content(reply)) == (200, ANSWER)
+        assert (stage.pool.count, stage.leases) == (0, 0)
+
+    play(script)
+
+
+def test_an_answer_has_the_order_of_its_request() -> None:
+    """Rows for rows, columns for columns."""
+
+    async def script(stage: Stage) -> None:
+        columns = await stage.predict(b'{"inputs": {"b": [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]}}')
+        assert content(columns) == {"outputs": ANSWER["predictions"]}
+
+    play(script)
+
+
+def test_a_slow_model_is_leased_until_it_has_answered() -> None:
+    """From the call on, not only once it is awaited."""
+
+    async def script(stage: Stage) -> None:
+        stage.executable.is_quick = False
+        stage.executable.gate = asyncio.Event()
+        reply = stage.plane.predict("m", 1, BODY)
+        assert not isinstance(reply, Reply)
+        assert stage.leases
+        task = asyncio.ensure_future(reply)
+        await asyncio.sleep(0)
+        assert not task.done()
+        stage.executable.gate.set()
+        assert content(await task) == ANSWER
+        assert (stage.pool.count, stage.leases) == (0, 0)
+
+    play(script)
+
+
+def test_a_client_that_goes_away_leaves_no_lease() -> None:
+    """Its request is cancelled wherever it waits."""
+
+    async def script(stage: Stage) -> None:
+        stage.executable.gate = asyncio.Event()
+        for encoding in ("", "gzip"):
+            stage.executable.is_quick = False
+            body = gzip.compress(BODY) if encoding else BODY
+            reply = stage.plane.predict("m", None, body, encoding)
+            assert not isinstance(reply, Reply)
+            task = asyncio.ensure_future(reply)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert stage.leases
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert stage.leases == 0
+
+    play(script)
+
+
+def test_an_inference_that_fails_leaves_no_lease() -> None:
+    """Its failure is the answer."""
+
+    async def script(stage: Stage) -> None:
+        async def fail(_arrays: object) -> list[np.ndarray]:
+            raise Failure(Code.INFERENCE, "the model says no")
+
+        stage.executable.is_quick = False
+        stage.executable.infer = fail  # type: ignore[method-assign]
+        assert (await refused(stage, BODY)).code is Code.INFERENCE
+
+    play(script)
+
+
+@pytest.mark.parametrize(("more", "threads"), [(0, 0), (1, 1)])
+def test_large_bodies_are_read_in_a_thread(more: int, threads: int) -> None:
+    """Up to the limit the loop does it; a quick model makes no difference to a large one."""
+    body = BODY + b" " * (ON_LOOP_BYTES - len(BODY) + more)
+
+    async def script(stage: Stage) -> None:
+        assert content(await stage.predict(body)) == ANSWER
+        assert (stage.pool.count, stage.leases) == (threads, 0)
+
+    play(script)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "gzip, identity", "identity", "br"])
+def test_packed_bodies_are_unpacked_in_a_thread(encoding: str) -> None:
+    """What is no known coding is read as it is, as in the reference."""
+    body = gzip.compress(BODY) if "gzip" in encoding.lower() else BODY
+
+    async def script(stage: Stage) -> None:
+        assert content(await stage.predict(body, encoding)) == ANSWER
+        assert (stage.pool.count, stage.leases) == (1, 0)
+
+    play(script)
+
+
+def test_a_body_may_not_unpack_to_more_than_the_limit() -> None:
+    """Nor be packed wrongly."""
+
+    async def script(stage: Stage) -> None:
+        assert (await refused(stage, gzip.compress(BODY), "gzip")).code is Code.BODY_TOO_LARGE
+        assert (await refused(stage, BODY, "gzip")).code is Code.CONTENT_ENCODING_INVALID
+
+    play(script, limits=Limits(body_bytes=len(BODY) - 1))
+
+
+def test_large_answers_are_written_in_a_thread() -> None:
+    """Even if the request was small; they are the same."""
+
+    async def script(stage: Stage) -> None:
+        count = ON_LOOP_BYTES // 4 + 1
+        stage.executable.inputs, stage.executable.outputs = {"b": spec("b", (1, count))}, [spec("a", (1, count))]
+        stage.executable.is_quick = False
+        body = json.dumps({"instances": [[0] * count]}, separators=(",", ":")).encode()
+        assert len(body) <= ON_LOOP_BYTES
+        assert content(await stage.predict(body)) == {"predictions": [[1.0] * count]}
+        assert stage.pool.count == 1
+
+    play(script)
+
+
+def test_pictures_are_decoded_in_a_thread() -> None:
+    """Even small ones, and for a quick model."""
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    png = cv2.imencode(".png", picture)[1].tobytes()
+
+    async def script(stage: Stage) -> None:
+        stage.executable.inputs = {"b": spec("b", (1, 2, 2, 3))}
+        stage.executable.outputs = [spec("a", (1, 2, 2, 3))]
+        body = json.dumps({"instances": [{"b64": base64.b64encode(png).decode()}]}).encode()
+        answer = content(await stage.predict(body))
+        np.testing.assert_array_equal(answer["predictions"], picture[None] + 1.0)
+        assert (stage.pool.count, stage.leases) == (1, 0)
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", Code.JSON_INVALID),
+        (b"{", Code.JSON_INVALID),
+        (b"[" * 200, Code.JSON_TOO_DEEP),
+        (b"[]", Code.BODY_NOT_AN_OBJECT),
+        (b"{}", Code.UNKNOWN_ORDER),
+        (b'{"instances": []}', Code.NO_INSTANCES),
+        (b'{"inputs": {"x": [[0]], "b": [[0]]}}', Code.NUMBER_OF_INPUTS),
+        (b'{"inputs": {"x": [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]}}', Code.MISSING_INPUT),
+        (b'{"instances": [0]}', Code.NUMBER_OF_DIMENSIONS),
+        (b'{"instances": [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]}', Code.BATCH_SIZE),
+        (b'{"instances": [[0]]}', Code.SHAPE),
+        (b'{"instances": [["x"]]}', Code.INSTANCE_UNREADABLE),
+        (b'{"instances": [{"b64": "eA=="}]}', Code.ENCODED_VALUE_NOT_IMPLEMENTED),
+    ],
+)
+def test_bodies_that_are_refused(body: bytes, code: Code) -> None:
+    """Alike on the loop and in a thread, for quick models and slow ones; nothing is inferred."""
+
+    async def script(stage: Stage) -> None:
+        for is_quick in (True, False):
+            stage.executable.is_quick = is_quick
+            stage.executable.infer = stage.executable.infer_now = None  # type: ignore[method-assign,assignment]
+            plain, packed = await refused(stage, body), await refused(stage, gzip.compress(body), "gzip")
+            assert plain.code is code
+            assert (packed.code, packed.text) == (plain.code, plain.text)
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "code"),
+    [
+        ("other", None, Code.MODEL_MISSING),
+        ("m", 9, Code.VERSION_MISSING),
+        ("m", 2**70, Code.VERSION_MISSING),
+        ("m", 2, Code.VERSION_NOT_LOADED_YET),
+        ("m", 3, Code.VERSION_RETIRED),
+        ("gone", None, Code.VERSION_MISSING),
+    ],
+)
+def test_what_does_not_serve(name: str, version: int | None, code: Code) -> None:
+    """A version that failed is not waited for; predictions and metadata are refused alike, and before the body is read."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(2, *FAILED)
+        stage.add(3, *RETIRED)
+        stage.add(1, *RETIRED, name="gone")
+        for body, encoding in ((BODY, ""), (b"{", ""), (gzip.compress(BODY), "gzip")):
+            assert (await refused(stage, body, encoding, version, name)).code is code
+        with pytest.raises(Failure) as caught:
+            stage.plane.metadata(name, version)
+        assert caught.value.code is code
+
+    play(script)
+
+
+def test_a_version_that_is_being_loaded_is_waited_for() -> None:
+    """By predictions; metadata are refused at once."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(2, Event.LOAD)
+        with pytest.raises(Failure) as caught:
+            stage.plane.metadata("m", 2)
+        assert caught.value.code is Code.VERSION_NOT_LOADED_YET
+        task = asyncio.ensure_future(stage.predict(BODY, version=2))
+        await asyncio.sleep(0)
+        assert not task.done()
+        version = stage.registry.models["m"].versions[2]
+        version.instance = Instance(version.blueprint, FakeExecutable(2))
+        stage.registry.advance(Key("m", 2), Event.LOADED)
+        assert content(await task)["predictions"][0][0] == 2.0
+
+    play(script)
+
+
+def test_without_a_version_the_highest_that_serves_answers() -> None:
+    """A named one answers for itself."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(2, *LOADED)
+        stage.add(3, *FAILED)
+        answers = [content(await stage.predict(BODY, version=version)) for version in (None, 1, 2)]
+        assert [answer["predictions"][0][0] for answer in answers] == [2.0, 1.0, 2.0]
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    ("non_finite", "written"), [(NonFinite.NULL, b"null"), (NonFinite.LITERAL, b"NaN"), (NonFinite.STRING, b'"NaN"')]
+)
+def test_nan_is_written_as_asked_for(non_finite: NonFinite, written: bytes) -> None:
+    """It is accepted in requests, too."""
+
+    async def script(stage: Stage) -> None:
+        reply = await stage.predict(BODY.replace(b"[[0,", b"[[NaN,"))
+        assert b"".join(reply.body).startswith(b'{"predictions":[[' + written + b",2.0,")
+
+    play(script, non_finite=non_finite)
+
+
+def test_nan_may_be_an_error() -> None:
+    """The failure names the output and the position."""
+
+    async def script(stage: Stage) -> None:
+        failure = await refused(stage, BODY.replace(b"[[0,", b"[[NaN,"))
+        assert failure.code is Code.NON_FINITE
+        assert "output name: a; position: [0,0]" in failure.text
+
+    play(script, non_finite=NonFinite.ERROR)
+
+
+def status(version: int, state: str, error: str = "OK") -> dict[str, object]:
+    """The status of a version as clients see it."""
+    return {"version": str(version), "state": state, "status": {"error_code": error, "error_message": error}}
+
+
+def test_the_status_of_versions() -> None:
+    """All in ascending order, or the one that is asked for, whatever became of it."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(10, *RETIRED)
+        stage.add(2, *FAILED)
+        stage.registry.add_model("empty")
+        every = [status(1, "AVAILABLE"), status(2, "LOADING", "UNKNOWN"), status(10, "END")]
+        assert content(stage.plane.status("m", None)) == {"model_version_status": every}
+        for number, each in zip((1, 2, 10), every, strict=True):
+            assert content(stage.plane.status("m", number)) == {"model_version_status": [each]}
+        assert content(stage.plane.status("empty", None)) == {"model_version_status": []}
+        for name, version, code in (("x", None, Code.MODEL_MISSING), ("m", 9, Code.VERSION_MISSING)):
+            with pytest.raises(Failure) as caught:
+                stage.plane.status(name, version)
+            assert caught.value.code is code
+
+    play(script)
+
+
+def test_metadata() -> None:
+    """Of the version that serves: names, types, sizes."""
+
+    async def script(stage: Stage) -> None:
+        stage.executable.outputs = [spec("a", (1, 10), Precision.I64)]
+        found = content(stage.plane.metadata("m", None))
+        assert found["modelSpec"] == {"name": "m", "signatureName": "", "version": "1"}
+        signature = found["metadata"]["signature_def"]["signatureDef"]["serving_default"]
+        assert {name: info["dtype"] for name, info in signature["inputs"].items()} == {"b": "DT_FLOAT"}
+        assert {name: info["dtype"] for name, info in signature["outputs"].items()} == {"a": "DT_INT64"}
+        assert [dim["size"] for dim in signature["inputs"]["b"]["tensorShape"]["dim"]] == ["1", "10"]
+
+    play(script)
+
+
+def test_the_status_of_everything() -> None:
+    """Sorted by name; with reasons only if they are asked for."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(2, *FAILED)
+        stage.add(1, *LOADED, name="a")
+        stage.registry.models["m"].versions[2].failure = Failure(Code.COMPILE, "no such device")
+        stage.registry.models["a"].failure = Failure(Code.PATH_INVALID)
+        stage.manager.failure = Failure(Code.JSON_INVALID, "line 3")
+        plain = content(stage.plane.config_status())
+        assert list(plain) == ["a", "m"]
+        assert plain["m"] == {"model_version_status": [status(1, "AVAILABLE"), status(2, "LOADING", "UNKNOWN")]}
+        verbose = content(stage.plane.config_status(verbose=True))
+        assert verbose["fault"] == "The file is not valid json - line 3"
+        assert verbose["models"]["a"]["fault"] == TABLE[Code.PATH_INVALID].text
+        assert [each.get("reason") for each in verbose["models"]["m"]["model_version_status"]] == [
+            None,
+            "Cannot compile model into target device - no such device",
+        ]
+
+    play(script)
+
+
+def test_nothing_was_ever_known() -> None:
+    """That is an empty object."""
+
+    async def script(stage: Stage) -> None:
+        stage.registry.models.clear()
+        assert content(stage.plane.config_status()) == {}
+
+    play(script)
+
+
+@pytest.mark.parametrize(("changed", "http"), [(True, 201), (False, 200)])
+def test_a_reload_that_goes_well(changed: bool, http: int) -> None:  # noqa: FBT001
+    """It answers with the status of everything, and by its own status whether anything changed."""
+
+    async def script(stage: Stage) -> None:
+        stage.manager.outcome = Outcome(changed=changed)
+        reply = await stage.plane.reload()
+        assert (reply.status, content(reply)) == (http, content(stage.plane.config_status()))
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    ("stage_code", "code", "http"),
+    [
+        (Code.CONFIG_RELOAD, Code.JSON_INVALID, 412),
+        (Code.CONFIG_RELOAD, Code.MODEL_CONFIG_INVALID, 500),
+        (Code.VERSIONS_RELOAD, Code.PATH_INVALID, 400),
+        (Code.VERSIONS_RELOAD, Code.RESHAPE, 412),
+        (Code.VERSIONS_RELOAD, Code.COMPILE, 412),
+        (Code.VERSIONS_RELOAD, Code.MODEL_FILES_MISSING, 500),
+    ],
+)
+def test_a_reload_that_fails(stage_code: Code, code: Code, http: int) -> None:
+    """The sentence is the stage's, the HTTP status that of the fault, and its text follows; changes do not matter."""
+
+    async def script(stage: Stage) -> None:
+        for changed in (True, False):
+            stage.manager.outcome = Outcome(changed, stage_code, Failure(code, "why"))
+            reply = await stage.plane.reload()
+            assert reply.status == http
+            assert content(reply) == {"error": f"{TABLE[stage_code].text} - {TABLE[code].text} - why"}
+
+    play(script)
+
+
+def test_a_reload_without_a_file() -> None:
+    """Its sentence stands alone, as in the reference."""
+
+    async def script(stage: Stage) -> None:
+        failure = Failure(Code.CONFIG_UNREADABLE, "/c.json: No such file")
+        stage.manager.outcome = Outcome(False, Code.CONFIG_FILE_MISSING, failure)
+        reply = await stage.plane.reload()
+        assert (reply.status, content(reply)) == (500, {"error": "Config file not found or cannot open."})
+
+    play(script)
+
+
+def test_metrics_have_to_be_enabled() -> None:
+    """Without them the path is unknown."""
+
+    async def script(stage: Stage) -> None:
+        with pytest.raises(Failure) as caught:
+            stage.plane.metrics()
+        assert caught.value.code is Code.INVALID_URL
+
+    play(script)
+
+
+def test_metrics_describe_every_version() -> None:
+    """Those of a retired one are 0."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(2, *RETIRED)
+        stage.metrics.enable(MetricsSettings(True, ("ovms_streams", "ovms_infer_req_queue_size")))
+        reply = stage.plane.metrics()
+        assert (reply.status, reply.content_type) == (200, TEXT)
+        lines = b"".join(reply.body).decode().splitlines()
+        assert [line for line in lines if line.startswith("ovms_streams{")] == [
+            'ovms_streams{name="m",version="1"} 1',
+            'ovms_streams{name="m",version="2"} 0',
+        ]
+
+    play(script)
+
+
+def test_readiness() -> None:
+    """The process lives at once; it is ready when the first pass is over; a model when it serves."""
+
+    async def script(stage: Stage) -> None:
+        stage.manager.is_ready = False
+        assert stage.plane.live() == Reply(200, [])
+        with pytest.raises(Failure) as caught:
+            stage.plane.ready()
+        assert caught.value.http == 503
+        stage.manager.is_ready = True
+        assert stage.plane.ready() == Reply(200, [])
+        assert stage.plane.model_ready("m", None) == stage.plane.model_ready("m", 1) == Reply(200, [])
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "code"),
+    [
+        ("x", None, Code.MODEL_MISSING),
+        ("m", 0, Code.VERSION_MISSING),
+        ("m", 9, Code.VERSION_MISSING),
+        ("m", 2, Code.VERSION_NOT_LOADED_YET),
+        ("m", 3, Code.VERSION_NOT_LOADED_YET),
+        ("m", 4, Code.VERSION_NOT_LOADED_YET),
+    ],
+)
+def test_models_that_are_not_ready(name: str, version: int | None, code: Code) -> None:
+    """Unknown ones are missing; failed, retired and loading ones are not loaded."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(2, *FAILED)
+        stage.add(3, *RETIRED)
+        stage.add(4, Event.LOAD)
+        with pytest.raises(Failure) as caught:
+            stage.plane.model_ready(name, version)
+        assert caught.value.code is code
+
+    play(script)
+
+
+def test_a_refusal_is_json() -> None:
+    """The code's HTTP status, and the sentence with its detail."""
+    reply = refusal(Failure(Code.SHAPE, 'Expected: "ü"'))
+    assert (reply.status, content(reply)) == (400, {"error": 'Invalid input shape - Expected: "ü"'})
