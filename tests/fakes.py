@@ -77,6 +77,7 @@ class FakeExecutable:
         self.outputs: Sequence[TensorSpec] = [spec("a")]
         self.version = version
         self.is_quick = False
+        self.info: Mapping[str, Any] = {}
         self.closed = threading.Event()
         self.gate: asyncio.Event | None = None
         self.failure: Failure | None = None

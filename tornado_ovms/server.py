@@ -94,7 +94,7 @@ class _Server:
             warmup = WarmUp(settings.warmup, settings.limits)
             manager = Manager(source, registry, engine, lookout, loaders, warmup, Clock())
             plane = DataPlane(registry, manager, metrics, decoders, settings.limits, settings.non_finite)
-            edge = Edge(plane, settings.cors, settings.limits.body_bytes, decoders)
+            edge = Edge(plane, settings.cors, settings.limits.body_bytes, decoders, is_managed=settings.manage)
             server = HTTPServer(
                 edge,
                 max_header_size=HEADER_BYTES,

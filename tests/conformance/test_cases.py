@@ -25,7 +25,6 @@ JOBS = 2
 
 LATER = {
     "dag": "pipelines",
-    "kserve": "KServe v2 inference",
     "metrics": "the metrics endpoint",
 }
 TOPICS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -144,15 +145,25 @@ def test_failures_and_surprises(delayed: bool) -> None:  # noqa: FBT001
 
 @pytest.mark.parametrize(
     ("accepts", "packed"),
-    [("gzip, deflate", True), ("*", True), ("gzip;q=0.5", True), ("gzip;q=0", False), ("br", False), ("", False)],
+    [
+        ("gzip, deflate", "gzip"),
+        ("*", "gzip"),
+        ("gzip;q=0.5", "gzip"),
+        ("deflate", "deflate"),
+        ("gzip;q=0, deflate", "deflate"),
+        ("gzip;q=0", None),
+        ("br", None),
+        ("", None),
+    ],
 )
-def test_answers_are_compressed_for_those_who_take_it(accepts: str, packed: bool) -> None:  # noqa: FBT001
+def test_answers_are_compressed_for_those_who_take_it(accepts: str, packed: str | None) -> None:
     """From 1 KiB on."""
+    unpack = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}[packed]
     body = b"0" * 2000
     for reply in (Reply(200, [body]), lambda: later(Reply(200, [body]))):
         connection, _ = play(reply, headers={"Accept-Encoding": accepts})
-        assert (connection.headers.get("Content-Encoding") == "gzip") is packed
-        assert (gzip.decompress(connection.body) if packed else connection.body) == body
+        assert connection.headers.get("Content-Encoding") == packed
+        assert unpack(connection.body) == body
     connection, _ = play(Reply(200, [b"small"]), headers={"Accept-Encoding": accepts})
     assert connection.body == b"small"
 

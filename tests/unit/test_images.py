@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.strategies import NUMERIC
 from tornado_ovms.codec import images
 from tornado_ovms.codec.images import decode_images
+from tornado_ovms.core.settings import Limits
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import ANY, Dim, Layout, Precision, Shape, TensorSpec
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PIXELS = 10_000
+LIMITS = Limits(image_pixels=PIXELS)
 """The limit, where a test has no other."""
 
 Size = int | tuple[int, int | None]
@@ -56,7 +58,7 @@ def picture(height: int, width: int, channels: int = 3) -> bytes:
 def refusal(tensor: TensorSpec, pictures: Sequence[bytes], max_pixels: int = PIXELS) -> Failure:
     """What is wrong with pictures."""
     with pytest.raises(Failure) as caught:
-        decode_images(tensor, pictures, max_pixels)
+        decode_images(tensor, pictures, Limits(image_pixels=max_pixels))
     return caught.value
 
 
@@ -74,14 +76,14 @@ def png(width: int, height: int, rows: bytes) -> bytes:
 def test_colours_come_as_blue_green_red() -> None:
     """OpenCV's order, on which clients' models are trained."""
     red = png(1, 1, b"\0\xff\x01\x02")
-    assert decode_images(spec(1, 1, 1, 3), [red], PIXELS).tolist() == [[[[2, 1, 255]]]]
+    assert decode_images(spec(1, 1, 1, 3), [red], LIMITS).tolist() == [[[[2, 1, 255]]]]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_pixels_are_not_changed(channels: int) -> None:
     """Nothing is converted between colours: grey has one channel, alpha stays."""
     pixels = draw(5, 7, channels)
-    array = decode_images(spec(1, 5, 7, channels), [encode(pixels)], PIXELS)
+    array = decode_images(spec(1, 5, 7, channels), [encode(pixels)], LIMITS)
     np.testing.assert_array_equal(array, pixels[np.newaxis])
     assert (array.dtype, array.flags.writeable, array.flags.c_contiguous) == (np.uint8, True, True)
 
@@ -90,7 +92,7 @@ def test_pixels_are_not_changed(channels: int) -> None:
 def test_formats(extension: str) -> None:
     """All that are promised, GIF apart, which OpenCV knows since 4.11."""
     pixels = np.full((16, 24, 3), 77, np.uint8)
-    array = decode_images(spec(1, 16, 24, 3), [encode(pixels, extension)], PIXELS)
+    array = decode_images(spec(1, 16, 24, 3), [encode(pixels, extension)], LIMITS)
     np.testing.assert_allclose(array[0], pixels, atol=2)
 
 
@@ -101,13 +103,13 @@ def test_orientation_in_exif_is_not_applied() -> None:
     plain = encode(draw(16, 8), ".jpg")
     turned = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
     tensor = spec(1, 16, 8, 3)
-    assert decode_images(tensor, [turned], PIXELS).tobytes() == decode_images(tensor, [plain], PIXELS).tobytes()
+    assert decode_images(tensor, [turned], LIMITS).tobytes() == decode_images(tensor, [plain], LIMITS).tobytes()
 
 
 def test_pictures_follow_each_other() -> None:
     """One for each of the batch, in the request's order."""
     first, second = draw(5, 7), draw(5, 7)[::-1]
-    array = decode_images(spec(-1, 5, 7, 3), [encode(first), encode(second)], PIXELS)
+    array = decode_images(spec(-1, 5, 7, 3), [encode(first), encode(second)], LIMITS)
     np.testing.assert_array_equal(array, np.stack([first, second]))
 
 
@@ -116,7 +118,7 @@ def test_precisions(precision: Precision) -> None:
     """16 bits stay 16 bits where they fit, and become the nearest value where they do not."""
     assert precision.dtype is not None
     pixels = np.array([[[0], [100], [300], [65535]]], np.uint16)
-    array = decode_images(spec(1, 1, 4, 1, precision=precision), [encode(pixels)], PIXELS)
+    array = decode_images(spec(1, 1, 4, 1, precision=precision), [encode(pixels)], LIMITS)
     top = 65536 if precision.dtype.kind == "f" else np.iinfo(precision.dtype).max
     expected = [min(value, top) for value in (0, 100, 300, 65535)]
     assert array.dtype == precision.dtype
@@ -127,7 +129,7 @@ def test_precisions(precision: Precision) -> None:
 def test_the_size_is_changed_after_the_precision(precision: Precision) -> None:
     """A float input gets fractions of it, an integer input rounded values; bilinear, as ``cv2.resize`` does."""
     assert precision.dtype is not None
-    array = decode_images(spec(1, 1, 4, 1, precision=precision), [encode(np.array([[[0], [101]]], np.uint8))], PIXELS)
+    array = decode_images(spec(1, 1, 4, 1, precision=precision), [encode(np.array([[[0], [101]]], np.uint8))], LIMITS)
     is_float = precision.dtype.kind == "f"
     assert array.dtype == precision.dtype
     assert array.ravel().tolist() == ([0, 25.25, 75.75, 101] if is_float else [0, 25, 76, 101])
@@ -138,7 +140,7 @@ def test_the_size_is_changed_after_the_precision(precision: Precision) -> None:
 def test_sizes_are_changed_as_opencv_does(precision: Precision, channels: int) -> None:
     """Smaller in one direction, larger in the other."""
     pixels = draw(9, 6, channels) // 2
-    array = decode_images(spec(1, 4, 11, channels, precision=precision), [encode(pixels)], PIXELS)
+    array = decode_images(spec(1, 4, 11, channels, precision=precision), [encode(pixels)], LIMITS)
     resized = cv2.resize(pixels.astype(np.float32), (11, 4)).reshape(1, 4, 11, channels)
     np.testing.assert_allclose(array.astype(np.float32), resized, atol=0.01 if precision is Precision.FP32 else 1)
 
@@ -163,7 +165,7 @@ def test_sizes_are_changed_as_opencv_does(precision: Precision, channels: int) -
 )
 def test_sizes_that_a_picture_of_7_x_5_gets(layout: str, sizes: tuple[Size, ...], height: int, width: int) -> None:
     """Fixed sizes are reached, ranges at their nearest end; nothing is resized with an open dimension or by default."""
-    assert decode_images(spec(*sizes, layout=layout), [picture(5, 7)], PIXELS).shape == (1, height, width, 3)
+    assert decode_images(spec(*sizes, layout=layout), [picture(5, 7)], LIMITS).shape == (1, height, width, 3)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_sizes_that_cannot_be_changed_have_to_fit(layout: str, sizes: tuple[Size
 def test_all_pictures_of_a_request_get_the_first_one_s_size() -> None:
     """Where the input leaves a choice, and may resize."""
     pictures = [picture(5, 7), picture(9, 2), picture(1, 1)]
-    assert decode_images(spec(3, (2, 8), (2, 8), 3), pictures, PIXELS).shape == (3, 5, 7, 3)
+    assert decode_images(spec(3, (2, 8), (2, 8), 3), pictures, LIMITS).shape == (3, 5, 7, 3)
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHW", "N...C?", "CHWN", "NHWCD", "NWHC"])
@@ -270,7 +272,7 @@ def test_precisions_that_no_picture_has(precision: Precision) -> None:
 def test_the_limit_of_pixels_is_exact(extension: str) -> None:
     """Width times height; one more is refused."""
     data = encode(draw(5, 7), extension)
-    assert decode_images(spec(1, 5, 7, 3), [data], 35).shape == (1, 5, 7, 3)
+    assert decode_images(spec(1, 5, 7, 3), [data], Limits(image_pixels=35)).shape == (1, 5, 7, 3)
     failure = refusal(spec(1, 5, 7, 3), [data], 34)
     assert (failure.http, failure.text) == (
         400,
@@ -306,7 +308,7 @@ def test_any_bytes_are_an_array_or_a_failure(extension: str, at: int, patch: byt
     """Nothing else is raised, whatever is wrong with a picture."""
     data = encode(np.full((5, 7, 3), 99, np.uint8), extension)
     try:
-        array = decode_images(spec(1, 4, 4, 3, precision=precision), [data[:at] + patch + data[at + 8 :]], PIXELS)
+        array = decode_images(spec(1, 4, 4, 3, precision=precision), [data[:at] + patch + data[at + 8 :]], LIMITS)
     except Failure as failure:
         assert failure.code in (Code.IMAGE_UNREADABLE, Code.IMAGE_TOO_LARGE, Code.IMAGE_CHANNELS)  # noqa: PT017
     else:

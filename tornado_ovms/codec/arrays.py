@@ -47,6 +47,7 @@ _NUMBER: Final = frozenset({int, float})
 _BOOLEAN: Final = frozenset({bool})
 _BASE64: Final = frozenset({dict})
 _TEXT: Final = frozenset({str, dict})
+_STRING: Final = frozenset({str})
 
 _EXACT: Final = 2.0**53
 """Below it every integer is a double."""
@@ -81,6 +82,50 @@ def read(value: Any, name: str, precision: Precision, code: Code) -> np.ndarray 
     if kinds <= place.texts:
         return Encoded(tuple(_read_text(leaf, index, shape, place) for index, leaf in enumerate(leaves)), tuple(shape))
     return place.refuse_kind(leaves, shape)
+
+
+def read_flat(value: Any, name: str, precision: Precision, code: Code) -> np.ndarray | Encoded:
+    """Read the values of an input whose shape is told apart: lists may be nested in any way, their values count in order.
+
+    Args:
+        value: ``Numbers``, or a list.
+        name: the input's, for messages.
+        precision: of the values. Those of an integer precision are written as integers, unlike in ``read``.
+        code: of the failure.
+
+    Returns:
+        As ``read``, of one dimension; ``Encoded`` for strings only.
+
+    Raises:
+        Failure: as ``read``.
+    """
+    if type(value) is Numbers and precision in _CODES:
+        numbers = _convert(value, precision, only_integers=True)
+        if numbers is not None:
+            return numbers.reshape(-1)
+    place = _Place(name, precision, code)
+    leaves = _leaves(value)
+    kinds = set(map(type, leaves))
+    shape = [len(leaves)]
+    if precision is Precision.STRING and kinds <= _STRING:
+        return Encoded(tuple(leaf.encode() for leaf in leaves), (len(leaves),))
+    if precision is Precision.BOOL and kinds <= _BOOLEAN:
+        return np.array(leaves, np.bool_)
+    if precision in _CODES and kinds <= (_NUMBER if precision in _FLOATS else _INTEGER):
+        return _read_leaves(leaves, kinds, shape, place)
+    wanted = {Precision.STRING: _STRING, Precision.BOOL: _BOOLEAN}.get(precision)
+    wanted = wanted or (_NUMBER if precision in _FLOATS else _INTEGER)
+    index = next(index for index, leaf in enumerate(leaves) if type(leaf) not in wanted)
+    return place.refuse(place.expected, leaves[index], index, shape)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """The values of nested lists, in order."""
+    level = value.tolist() if type(value) is Numbers else value
+    while any(type(each) in (list, Numbers) for each in level):
+        inner = (each.tolist() if type(each) is Numbers else each for each in level)
+        level = list(chain.from_iterable(each if type(each) is list else (each,) for each in inner))
+    return list(level)
 
 
 class _Place:
@@ -121,6 +166,13 @@ class _Place:
             expected, kinds = self.expected_number, _NUMBER
         index = next(index for index, value in enumerate(values) if type(value) not in kinds)
         self.refuse(expected, values[index], index, shape)
+
+    @property
+    def expected(self) -> str:
+        """What a flat input takes, in words."""
+        if self.precision is Precision.STRING:
+            return "a string"
+        return "true or false" if self.precision is Precision.BOOL else self.expected_number
 
     @property
     def expected_number(self) -> str:
@@ -220,13 +272,15 @@ def _read_numbers(value: Any, precision: Precision) -> np.ndarray | None:
     return np.stack(known) if len(known) > 1 else known[0][np.newaxis]
 
 
-def _convert(numbers: Numbers, precision: Precision) -> np.ndarray | None:
-    """``Numbers`` as an array; None if an integer is out of range, or might not be exact."""
+def _convert(numbers: Numbers, precision: Precision, *, only_integers: bool = False) -> np.ndarray | None:
+    """``Numbers`` as an array; None if an integer is out of range, might not be exact, or is not one but has to be."""
     dtype = precision.dtype
     if precision in _FLOATS:
         return _cast(numbers.doubles, dtype)
     values = numbers.integers()
     if values is None:
+        if only_integers:
+            return None
         values = np.trunc(numbers.doubles)
         if not (np.abs(values) < _EXACT).all():
             return None

@@ -6,6 +6,7 @@ Any thread may call it; the work is done without the GIL.
 from __future__ import annotations
 
 import zlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from tornado_ovms.core.status import Code, Failure
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 LEVEL: Final = 1
 """Numbers in JSON gain little from more: level 6 takes four times as long for a tenth less."""
 
-_GZIP: Final = zlib.MAX_WBITS | 16
+CODINGS: Final = MappingProxyType({"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS})
+"""Content codings of answers, the better one first, with the form that zlib gives to each (RFC 1952, RFC 1950)."""
+
 _ANY: Final = zlib.MAX_WBITS | 32
 """gzip or zlib (RFC 1952, RFC 1950), by what the data begins with."""
 
@@ -31,9 +34,9 @@ _STEP: Final = 1 << 14
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
-def pack(pieces: Iterable[bytes]) -> list[bytes]:
-    """A body in gzip."""
-    packer = zlib.compressobj(LEVEL, wbits=_GZIP)
+def pack(pieces: Iterable[bytes | memoryview], coding: str) -> list[bytes]:
+    """A body in one of ``CODINGS``."""
+    packer = zlib.compressobj(LEVEL, wbits=CODINGS[coding])
     packed = [packer.compress(piece) for piece in pieces]
     packed.append(packer.flush())
     return [piece for piece in packed if piece]

@@ -7,6 +7,7 @@ may call it; the pixels are decoded without the GIL.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cv2
@@ -19,6 +20,7 @@ from tornado_ovms.core.tensors import Layout, Precision, Shape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tornado_ovms.core.settings import Limits
     from tornado_ovms.core.tensors import Dim, TensorSpec
 
 PICTURES: Final = Layout("N...HWC")
@@ -41,36 +43,62 @@ class _Frame(NamedTuple):
     is_resized: bool
 
 
-def decode_images(spec: TensorSpec, pictures: Sequence[bytes], max_pixels: int) -> np.ndarray:
-    """Decode pictures for an input of four dimensions.
+def decode_images(spec: TensorSpec, pictures: Sequence[bytes], limits: Limits) -> np.ndarray:
+    """Decode pictures for an input of four dimensions, one after the other; see ``PictureBatch``."""
+    batch = PictureBatch(spec, pictures, limits)
+    for index in batch.rest:
+        batch.place(index)
+    return batch.array
+
+
+class PictureBatch:
+    """Pictures for an input of four dimensions, of which the first is decoded at once: it says what the others have to be.
+
+    ``place`` decodes another one, and may be called for several at a time in threads.
+
+    Attributes:
+        array: (number, height, width, channels), of the input's dtype; complete when all of ``rest`` have been placed.
+        rest: positions of the pictures that are still to be placed.
 
     Args:
         spec: the input; that it takes so many pictures has been checked.
         pictures: files in one of the known formats, at least one.
-        max_pixels: how many pixels one picture may have; told by its header, before any are allocated.
-
-    Returns:
-        An array (number, height, width, channels) of the input's dtype.
+        limits: ``image_pixels`` is how many pixels one picture may have, told by its header before any are allocated; the
+            array is not larger than a body may be.
 
     Raises:
-        Failure: IMAGE_LAYOUT, IMAGE_EMPTY, or for the first picture that is wrong IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+        Failure: IMAGE_LAYOUT, IMAGE_EMPTY, or for the picture that is wrong IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
             IMAGE_RESOLUTION, IMAGE_CHANNELS, PRECISION, SHAPE.
     """
-    if not spec.layout.agrees_with(PICTURES, len(spec.shape)):
-        raise Failure(Code.IMAGE_LAYOUT, f"Expected: {PICTURES}; Actual: {spec.layout}; input name: {spec.name}")
-    if b"" in pictures:
-        raise Failure(Code.IMAGE_EMPTY, _where(spec, pictures.index(b"")))
-    frame: _Frame | None = None
-    batch = np.empty(0)
-    for index, data in enumerate(pictures):
-        picture = _decode(data, max_pixels, _where(spec, index))
-        if frame is None:
-            frame = _choose_frame(spec, picture)
-        _check(spec, frame, picture, len(pictures), index)
-        if index == 0:
-            batch = np.empty((len(pictures), frame.height, frame.width, frame.channels), spec.precision.dtype)
-        batch[index] = _fit(picture, batch.dtype, frame)
-    return batch
+
+    def __init__(self, spec: TensorSpec, pictures: Sequence[bytes], limits: Limits) -> None:
+        if not spec.layout.agrees_with(PICTURES, len(spec.shape)):
+            raise Failure(Code.IMAGE_LAYOUT, f"Expected: {PICTURES}; Actual: {spec.layout}; input name: {spec.name}")
+        if b"" in pictures:
+            raise Failure(Code.IMAGE_EMPTY, _where(spec, pictures.index(b"")))
+        self._spec = spec
+        self._pictures = pictures
+        self._limits = limits
+        first = _decode(pictures[0], limits.image_pixels, _where(spec, 0))
+        self._frame = frame = _choose_frame(spec, first)
+        _check(spec, frame, first, len(pictures), 0)
+        sizes = (len(pictures), frame.height, frame.width, frame.channels)
+        dtype = np.dtype(spec.precision.dtype)
+        if math.prod(sizes) * dtype.itemsize > limits.body_bytes:
+            raise Failure(
+                Code.IMAGE_TOO_LARGE,
+                f"Expected: at most {limits.body_bytes} bytes for all pictures together; "
+                f"Actual: {math.prod(sizes) * dtype.itemsize}; input name: {spec.name}",
+            )
+        self.array = np.empty(sizes, dtype)
+        self.array[0] = _fit(first, dtype, frame)
+        self.rest = range(1, len(pictures))
+
+    def place(self, index: int) -> None:
+        """Decode a picture into its place."""
+        picture = _decode(self._pictures[index], self._limits.image_pixels, _where(self._spec, index))
+        _check(self._spec, self._frame, picture, len(self._pictures), index)
+        self.array[index] = _fit(picture, self.array.dtype, self._frame)
 
 
 def _where(spec: TensorSpec, index: int) -> str:
@@ -132,6 +160,8 @@ def _fit(picture: np.ndarray, dtype: np.dtype[Any], frame: _Frame) -> np.ndarray
     values = _saturate(picture, dtype)
     if values.shape[:2] == (frame.height, frame.width):
         return values
+    if not (frame.height and frame.width):
+        return np.empty((frame.height, frame.width, frame.channels), dtype)
     if dtype not in _RESIZABLE:
         values = values.astype(np.float32 if dtype == np.float16 else np.float64)
     # Pictures with one channel come back without their last dimension.

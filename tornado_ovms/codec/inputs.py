@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tornado_ovms.codec.encoded import Encoded
-from tornado_ovms.codec.images import decode_images
+from tornado_ovms.codec.images import PictureBatch, decode_images
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import Precision
 
@@ -73,6 +73,24 @@ def decode(
     }
 
 
+def begin_decoding(
+    specs: Mapping[str, TensorSpec], values: Mapping[str, np.ndarray | Encoded], limits: Limits
+) -> tuple[dict[str, np.ndarray], list[PictureBatch]]:
+    """The same, but of several pictures for one input only the first is decoded.
+
+    Returns:
+        The arrays, and the batches whose other pictures have still to be placed in them.
+    """
+    batches = {
+        name: PictureBatch(specs[name], value.values, limits)
+        for name, value in values.items()
+        if isinstance(value, Encoded) and _is_pictures(specs[name])
+    }
+    others = {name: value for name, value in values.items() if name not in batches}
+    arrays = {name: batch.array for name, batch in batches.items()}
+    return {**decode(specs, others, limits), **arrays}, list(batches.values())
+
+
 def _accept_encoded(spec: TensorSpec, value: Encoded) -> None:
     if spec.precision is Precision.STRING:
         spec.accept(value.shape)
@@ -114,6 +132,11 @@ def _is_text(spec: TensorSpec) -> bool:
     return spec.precision is Precision.U8 and len(spec.shape) == TEXT_RANK
 
 
+def _is_pictures(spec: TensorSpec) -> bool:
+    """Whether encoded values for this input are pictures."""
+    return spec.precision is not Precision.STRING and not _is_text(spec)
+
+
 def _width(value: Encoded) -> int:
     """The length of the longest string with the zero that ends it."""
     return max(map(len, value.values)) + 1
@@ -129,4 +152,4 @@ def _decode(spec: TensorSpec, value: Encoded, limits: Limits) -> np.ndarray:
         for row, text in zip(rows, value.values, strict=True):
             row[: len(text)] = np.frombuffer(text, np.uint8)
         return rows
-    return decode_images(spec, value.values, limits.image_pixels)
+    return decode_images(spec, value.values, limits)

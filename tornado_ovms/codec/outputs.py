@@ -48,8 +48,8 @@ def present(spec: TensorSpec, values: np.ndarray, non_finite: NonFinite) -> np.n
         return _object_array([write(value) for value in values.ravel().tolist()]).reshape(values.shape)
     if spec.precision is Precision.U8 and values.ndim == TEXT_RANK and spec.name.endswith("_string"):
         return _object_array([_to_text(row.tobytes().partition(b"\0")[0]) for row in values])
-    if non_finite is NonFinite.ERROR and values.dtype.kind == "f":
-        _check_finite(spec.name, values)
+    if non_finite is NonFinite.ERROR:
+        check_finite(spec.name, values)
     return np.ascontiguousarray(values) if values.ndim else values
 
 
@@ -67,7 +67,14 @@ def _to_base64(value: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(value).decode()}
 
 
-def _check_finite(name: str, values: np.ndarray) -> None:
+def check_finite(name: str, values: np.ndarray) -> None:
+    """Refuse NaN and the infinities.
+
+    Raises:
+        Failure: NON_FINITE, with the position of the first one.
+    """
+    if values.dtype.kind != "f":
+        return
     odd = ~np.isfinite(values)
     if odd.any():
         place = np.unravel_index(int(odd.argmax()), values.shape)

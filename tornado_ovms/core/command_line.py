@@ -86,6 +86,7 @@ def server_settings(arguments: Arguments, folder: str, cpus: int) -> ServerSetti
             arguments.number("max_body_bytes"), arguments.number("max_json_depth"), arguments.number("max_image_pixels")
         ),
         demo=arguments.flag("demo"),
+        manage=arguments.flag("manage"),
         warnings=tuple(warnings),
     )
 

@@ -152,6 +152,12 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
             choices=("null", "literal", "string", "error"),
         ),
         Option(
+            "manage",
+            Kind.FLAG,
+            "Let clients list, load and unload the models of the configuration (/v2/repository).",
+            False,
+        ),
+        Option(
             "warmup",
             Kind.TEXT,
             "What each version infers before it takes requests: none, zeros, or the name of a file beside the model "

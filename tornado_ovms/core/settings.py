@@ -153,4 +153,5 @@ class ServerSettings:
     non_finite: NonFinite = NonFinite.NULL
     limits: Limits = Limits()
     demo: bool = False
+    manage: bool = False
     warnings: tuple[str, ...] = ()

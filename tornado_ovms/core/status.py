@@ -42,7 +42,18 @@ class Code(Enum):
     NO_INPUTS = auto()
     INPUT_UNREADABLE = auto()
     INPUTS_NEED_NAMES = auto()
+    # the KServe v2 request
+    OUTPUT_UNREADABLE = auto()
+    PARAMETERS_UNREADABLE = auto()
+    DATATYPE_UNKNOWN = auto()
+    BINARY_SIZE_INVALID = auto()
+    BINARY_DATA_TOO_SHORT = auto()
+    DATA_TWICE = auto()
+    HEADER_LENGTH_INVALID = auto()
+    HEADER_LENGTH_TOO_LARGE = auto()
     # the request against the model
+    VALUE_COUNT = auto()
+    CONTENT_SIZE = auto()
     NUMBER_OF_INPUTS = auto()
     MISSING_INPUT = auto()
     NUMBER_OF_DIMENSIONS = auto()
@@ -146,6 +157,18 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.NO_INPUTS: Answer(400, "Invalid JSON structure, missing inputs"),
     Code.INPUT_UNREADABLE: Answer(400, "Could not parse input content. Not valid ndarray detected"),
     Code.INPUTS_NEED_NAMES: Answer(400, "Inputs inside buffer does not match expected format."),
+    Code.OUTPUT_UNREADABLE: Answer(400, "Could not parse output content."),
+    Code.PARAMETERS_UNREADABLE: Answer(400, "Could not parse request parameters"),
+    Code.DATATYPE_UNKNOWN: Answer(400, "Could not parse input content. Unsupported data precision detected"),
+    Code.BINARY_SIZE_INVALID: Answer(400, "binary_data_size parameter is invalid and cannot be parsed"),
+    Code.BINARY_DATA_TOO_SHORT: Answer(
+        400, "Received buffer size is smaller than binary_data_size parameter indicates"
+    ),
+    Code.DATA_TWICE: Answer(500, "Request contains values both in binary data and in content value"),
+    Code.HEADER_LENGTH_INVALID: Answer(500, "Inference-Header-Content-Length header is invalid and couldn't be parsed"),
+    Code.HEADER_LENGTH_TOO_LARGE: Answer(500, "Inference-Header-Content-Length header exceeds actual payload length"),
+    Code.VALUE_COUNT: Answer(400, "Invalid number of values in tensor proto container"),
+    Code.CONTENT_SIZE: Answer(400, "Invalid content size of tensor proto"),
     Code.NUMBER_OF_INPUTS: Answer(400, "Invalid number of inputs"),
     Code.MISSING_INPUT: Answer(400, "Missing input with specific name"),
     Code.NUMBER_OF_DIMENSIONS: Answer(400, "Invalid number of shape dimensions"),

@@ -49,6 +49,11 @@ class Precision(Enum):
         return _DTYPES.get(self)
 
     @property
+    def kserve(self) -> str:
+        """The name in KServe's v2 protocol."""
+        return _KSERVE.get(self, "INVALID")
+
+    @property
     def tensorflow(self) -> str:
         """The name in TensorFlow's ``DataType`` enumeration."""
         return _TENSORFLOW.get(self, "DT_INVALID")
@@ -85,6 +90,26 @@ _TENSORFLOW: Final = {
     Precision.BOOL: "DT_BOOL",
     Precision.STRING: "DT_STRING",
 }
+
+
+_KSERVE: Final = {
+    Precision.FP16: "FP16",
+    Precision.FP32: "FP32",
+    Precision.FP64: "FP64",
+    Precision.I8: "INT8",
+    Precision.I16: "INT16",
+    Precision.I32: "INT32",
+    Precision.I64: "INT64",
+    Precision.U8: "UINT8",
+    Precision.U16: "UINT16",
+    Precision.U32: "UINT32",
+    Precision.U64: "UINT64",
+    Precision.BOOL: "BOOL",
+    Precision.STRING: "BYTES",
+}
+
+BY_KSERVE: Final = {name: precision for precision, name in _KSERVE.items()}
+"""Precisions by their name in KServe's v2 protocol."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,10 @@ class Executable(Protocol):
     @property
     def outputs(self) -> Sequence[TensorSpec]:
         """The outputs in the model's order."""
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What the model's file says about it (OpenVINO's ``rt_info`` below ``model_info``): texts, or mappings of them."""
 
     @property
     def is_quick(self) -> bool:

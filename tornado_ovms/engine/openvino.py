@@ -31,6 +31,9 @@ log = logging.getLogger("modelmanager")
 
 MAX_NIREQ: Final = 100000
 
+INFO: Final = "model_info"
+"""The part of a model's runtime information that clients see."""
+
 ALWAYS_KNOWN: Final = frozenset({"CACHE_DIR", "ENABLE_MMAP", "DEVICE_PROPERTIES"})
 """Keys that OpenVINO takes for every device, although the devices do not list them."""
 
@@ -109,6 +112,7 @@ class OpenVinoEngine:
         if settings.nireq > MAX_NIREQ:
             raise Failure(Code.NIREQ_TOO_HIGH, "Exceeded allowed nireq value")
         model = self._read(blueprint)
+        info = model.get_rt_info([INFO]).value if model.has_rt_info([INFO]) else {}
         if settings.stateful and settings.low_latency_transformation:
             _turn_loops_into_states(model)
         prepared = prepare(model, settings, _read_mapping(blueprint))
@@ -120,6 +124,7 @@ class OpenVinoEngine:
             settings.nireq or self._nireq or int(find_property(compiled, "OPTIMAL_NUMBER_OF_INFER_REQUESTS", 1)),
             self._loop,
             Code.RESHAPE if settings.has_auto else Code.INFERENCE,
+            info,
         )
         _log_loaded(blueprint, prepared, pool)
         return pool

@@ -39,6 +39,7 @@ requests so."""
 
 TRIALS: Final = 5
 
+NO_INFO: Final[Mapping[str, Any]] = MappingProxyType({})
 _NO_STATES: Final[States] = MappingProxyType({})
 
 COPY_BYTES: Final = 16384
@@ -155,6 +156,7 @@ class RequestPool:
         size: int,
         loop: asyncio.AbstractEventLoop,
         refusal: Code = Code.INFERENCE,
+        info: Mapping[str, Any] = NO_INFO,
     ) -> None:
         """Create the requests. May be called in a loader thread, before anybody else knows the pool.
 
@@ -165,9 +167,11 @@ class RequestPool:
             size: how many inferences may run at a time.
             loop: the event loop that callers run on.
             refusal: the code for an inference that fails.
+            info: see ``Executable.info``.
         """
         self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in sorted(inputs, key=lambda spec: spec.name)}
         self.outputs: Sequence[TensorSpec] = [spec for _, spec in outputs]
+        self.info = info
         self._order = [spec.name for spec in inputs]
         self._indices = [index for index, _ in outputs]
         self._refusal = refusal

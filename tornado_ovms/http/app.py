@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from http.client import responses
 from typing import TYPE_CHECKING, Any, Final
 
 from tornado import httputil, iostream
 
-from tornado_ovms.codec.compression import pack
+from tornado_ovms.codec.compression import CODINGS, pack
+from tornado_ovms.codec.kfs import HEADER
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.http import admin, kfs, tfs
-from tornado_ovms.http.routes import METHODS, REFUSED_METHODS, Request, Target, find
-from tornado_ovms.serving.dataplane import ON_LOOP_BYTES, TEXT, Reply, refusal
+from tornado_ovms.http.routes import METHODS, REFUSED_METHODS, Request, Route, Target, find
+from tornado_ovms.serving.dataplane import MAX_DIGITS, ON_LOOP_BYTES, TEXT, Reply, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable, Iterable, Sequence
     from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import CorsSettings
@@ -34,9 +35,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("serving")
 
 ROUTES: Final = (*tfs.ROUTES, *kfs.ROUTES, *admin.ROUTES)
+MANAGED_ROUTES: Final = (*kfs.MANAGED_ROUTES, *ROUTES)
 
 PACK_BYTES: Final = 1024
 """Answers of this size and more are compressed for clients that take gzip (drogon's threshold in the reference)."""
+
+ALIGNMENT: Final = 16
+"""What allocators give, too; OpenVINO reads numbers in groups of that size."""
 
 EMPTY: Final = Reply(200, [], TEXT)
 
@@ -49,26 +54,29 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         cors: the headers of every answer.
         body_bytes: the largest body that is read.
         pool: threads for the compression of large answers.
+        is_managed: whether clients may load and unload models.
     """
 
-    def __init__(self, plane: DataPlane, cors: CorsSettings, body_bytes: int, pool: Executor) -> None:
+    def __init__(
+        self, plane: DataPlane, cors: CorsSettings, body_bytes: int, pool: Executor, *, is_managed: bool = False
+    ) -> None:
         self.plane = plane
         self.body_bytes = body_bytes
         self.pool = pool
         self.headers = _cors_headers(cors)
         self.open: set[Exchange] = set()
         # Clients ask for the same few paths again and again; those that do not must not fill the memory.
-        self.find = lru_cache(maxsize=1024)(_find)
+        self.find = lru_cache(maxsize=1024)(partial(_find, MANAGED_ROUTES if is_managed else ROUTES))
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> Exchange:  # noqa: ARG002
         """See Tornado."""
         return Exchange(self, request_conn)
 
 
-def _find(method: str, path: str) -> Target | Reply:
+def _find(routes: Sequence[Route], method: str, path: str) -> Target | Reply:
     """Where a request goes, or what it is answered without looking further."""
     try:
-        return find(ROUTES, method, path)
+        return find(routes, method, path)
     except Failure as failure:
         if failure.code is not Code.PATH_INVALID:
             if method == "OPTIONS":
@@ -127,7 +135,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         if self._refused:
             return
         found = self._ask()
-        if isinstance(found, Reply) and not self._is_packed(found) and _size(found.body) <= ON_LOOP_BYTES:
+        if isinstance(found, Reply) and not self._coding(found) and _size(found.body) <= ON_LOOP_BYTES:
             self._write(found, self._headers_of(found), close=found.status == HTTPStatus.METHOD_NOT_ALLOWED)
             return
         self._edge.open.add(self)
@@ -162,12 +170,21 @@ class Exchange(httputil.HTTPMessageDelegate):
         target = self._target
         if isinstance(target, Reply):
             return target
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
         try:
-            return target.endpoint(self._edge.plane, Request(target.groups, self._query, self._headers, body))
+            return target.endpoint(
+                self._edge.plane, Request(target.groups, self._query, self._headers, self._take_body())
+            )
         except Exception as error:  # noqa: BLE001 - it is answered, and logged unless foreseen
             return _explain(error)
+
+    def _take_body(self) -> bytes | memoryview:
+        """The whole body. Binary data in it can be used where it lies: it may be written, and begins at a multiple of 16."""
+        chunks, self._chunks = self._chunks, []
+        if HEADER not in self._headers:
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        length = self._headers[HEADER]
+        padding = -int(length) % ALIGNMENT if length.isdecimal() and len(length) < MAX_DIGITS else 0
+        return memoryview(bytearray().join((bytes(padding), *chunks)))[padding:]
 
     async def _answer(self, found: Reply | Awaitable[Reply]) -> None:
         """Wait for an answer, and send it as fast as the client takes it."""
@@ -177,10 +194,10 @@ class Exchange(httputil.HTTPMessageDelegate):
         except Exception as error:  # noqa: BLE001 - as above
             reply = _explain(error)
         headers = self._headers_of(reply)
-        if self._is_packed(reply):
-            packed = await asyncio.get_running_loop().run_in_executor(self._edge.pool, pack, reply.body)
+        if coding := self._coding(reply):
+            packed = await asyncio.get_running_loop().run_in_executor(self._edge.pool, pack, reply.body, coding)
             reply = reply._replace(body=packed)
-            headers["Content-Encoding"] = "gzip"
+            headers["Content-Encoding"] = coding
         if _size(reply.body) <= ON_LOOP_BYTES:
             self._write(reply, headers)
             return
@@ -194,13 +211,15 @@ class Exchange(httputil.HTTPMessageDelegate):
         except iostream.StreamClosedError:
             return  # the client went away meanwhile
 
-    def _is_packed(self, reply: Reply) -> bool:
-        """Whether an answer is to be compressed."""
-        return _size(reply.body) >= PACK_BYTES and _takes_gzip(self._headers)
+    def _coding(self, reply: Reply) -> str:
+        """The content coding of an answer; empty if it is sent as it is."""
+        return _choose_coding(self._headers) if _size(reply.body) >= PACK_BYTES else ""
 
     def _headers_of(self, reply: Reply) -> httputil.HTTPHeaders:
         headers = httputil.HTTPHeaders(self._edge.headers)
         headers["Content-Type"] = reply.content_type
+        for name, value in reply.headers:
+            headers[name] = value
         return headers
 
     def _write(self, reply: Reply, headers: httputil.HTTPHeaders, *, close: bool = False) -> None:
@@ -223,7 +242,7 @@ def _explain(error: Exception) -> Reply:
     return refusal(Failure(Code.INTERNAL))
 
 
-def _size(body: Iterable[bytes]) -> int:
+def _size(body: Iterable[bytes | memoryview]) -> int:
     return sum(map(len, body))
 
 
@@ -231,10 +250,11 @@ def _start_line(status: int) -> httputil.ResponseStartLine:
     return httputil.ResponseStartLine("HTTP/1.1", status, responses.get(status, "Unknown"))
 
 
-def _takes_gzip(headers: httputil.HTTPHeaders) -> bool:
-    """Whether the client takes gzip (RFC 9110 §12.5.3); weights other than none at all do not matter here."""
+def _choose_coding(headers: httputil.HTTPHeaders) -> str:
+    """The coding that the client takes (RFC 9110 §12.5.3), the best of ours; weights other than none at all do not matter."""
+    accepted = set()
     for item in headers.get("Accept-Encoding", "").split(","):
         coding, _, weight = item.strip().lower().partition(";")
-        if coding.strip() in ("gzip", "*"):
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
+        if weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
+            accepted.add(coding.strip())
+    return next((coding for coding in CODINGS if coding in accepted or "*" in accepted), "")

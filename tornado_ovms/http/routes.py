@@ -27,12 +27,19 @@ _CLIMBS = re.compile(r"\.\.[/\\]|.*[/\\]\.\.([/\\].*)?", re.DOTALL)
 
 
 class Request(NamedTuple):
-    """What an endpoint sees of a request. ``groups`` are the named parts of its path."""
+    """What an endpoint sees of a request.
+
+    Attributes:
+        groups: the named parts of its path.
+        query: what is behind the question mark.
+        headers: by name, in any case.
+        body: as received; a view of memory that may be written if binary data is in it.
+    """
 
     groups: Mapping[str, str | None]
     query: str
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | memoryview
 
     @property
     def name(self) -> str:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def predict(plane: DataPlane, request: Request) -> Reply | Awaitable[Reply]:
     """``POST /v1/models/NAME[/versions/V|/labels/L]:predict``."""
-    return plane.predict(request.name, request.version, request.body, request.headers.get("Content-Encoding", ""))
+    return plane.predict(
+        request.name, request.version, bytes(request.body), request.headers.get("Content-Encoding", "")
+    )
 
 
 def not_here(_plane: DataPlane, request: Request) -> Reply:

@@ -7,12 +7,15 @@ threads; small bodies are read on the loop, since a thread costs about 50 µs an
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from tornado_ovms.codec import tfs
+from tornado_ovms import __version__
+from tornado_ovms.codec import kfs, tfs
 from tornado_ovms.core import sequences
+from tornado_ovms.core.lifecycle import State
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.engine.base import ExecutableStats
 from tornado_ovms.serving import requests
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
+    from tornado_ovms.codec.encoded import Encoded
     from tornado_ovms.core.settings import Limits, NonFinite
     from tornado_ovms.core.tensors import TensorSpec
     from tornado_ovms.metrics import Metrics
@@ -30,23 +34,30 @@ if TYPE_CHECKING:
     from tornado_ovms.serving.sequences import Sequences
     from tornado_ovms.serving.servable import Instance
 
-    Outputs = tuple[Sequence[TensorSpec], list[np.ndarray]]
+    Outputs = Sequence[tuple[TensorSpec, np.ndarray]]
+    Write = Callable[[Outputs], "Reply"]
 
 T = TypeVar("T")
 
 ON_LOOP_BYTES: Final = 65536
 """Bodies and arrays up to this size are read and written on the loop (well under a millisecond)."""
 
+MAX_DIGITS: Final = 20
+"""Longer numbers than this are not read before they have been refused."""
+
+NAME: Final = "tornado_ovms"
+
 JSON: Final = "application/json; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
 
 
 class Reply(NamedTuple):
-    """An answer: its HTTP status, its body in pieces, and what the body is."""
+    """An answer: its HTTP status, its body in pieces, what the body is, and what else the head says."""
 
     status: int
-    body: Sequence[bytes]
+    body: Sequence[bytes | memoryview]
     content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def refusal(failure: Failure) -> Reply:
@@ -60,8 +71,36 @@ async def _take_step(
     """One request of a sequence; the answer tells its id."""
     with lease as instance:
         number, outputs = await open_sequences.infer(step, arrays)
-        specs = (*instance.executable.outputs, sequences.SPECS[sequences.ID])
-        return specs, [*outputs, np.array([number], np.uint64)]
+        told = (sequences.SPECS[sequences.ID], np.array([number], np.uint64))
+        return [*zip(instance.executable.outputs, outputs, strict=True), told]
+
+
+def _json_bytes(body: bytes | memoryview, header: str | None) -> int:
+    """How much of a body is JSON, as far as its header can be believed."""
+    return int(header) if header is not None and header.isdecimal() and len(header) < MAX_DIGITS else len(body)
+
+
+READY: Final = "READY"
+_STATES: Final[Mapping[State, str]] = {
+    State.START: "LOADING",
+    State.LOADING: "LOADING",
+    State.AVAILABLE: READY,
+    State.UNLOADING: "UNLOADING",
+    State.END: "UNAVAILABLE",
+}
+
+
+def _index(name: str, model: Model) -> list[kfs.RepositoryEntry]:
+    """A model in the index of the repository, version by version."""
+    entries = []
+    for number, version in sorted(model.versions.items()):
+        state = "UNAVAILABLE" if version.status.has_failed else _STATES[version.status.state]
+        reason = version.failure.text if version.failure else "unloaded" if state == "UNAVAILABLE" else ""
+        entries.append(kfs.RepositoryEntry(name, number, state, reason))
+    if not entries:
+        reason = model.failure.text if model.failure else "no versions"
+        entries.append(kfs.RepositoryEntry(name, None, "UNAVAILABLE", reason))
+    return entries
 
 
 class DataPlane:
@@ -108,43 +147,100 @@ class DataPlane:
         """
         model = self._registry.model(name)
         if encoding or len(body) > ON_LOOP_BYTES or model.is_loading(version):
-            return self._predict(model, version, body, encoding)
+            return self._predict_later(model, version, body, encoding)
         instance = model.instance(version)
-        executable = instance.executable
-        request = requests.read(body, encoding, instance, self._limits)
-        arrays = request.values
-        if request.step is not None or not executable.is_quick or not requests.are_arrays(arrays):
-            return self._infer_leased(Lease(instance), request)
-        return Reply(200, self._write(request.order, executable.outputs, executable.infer_now(arrays)))
+        order, request = requests.read_predict(body, encoding, instance, self._limits)
+        return self._answer(instance, request, partial(self._write_predictions, order))
 
-    async def _predict(self, model: Model, version: int | None, body: bytes, encoding: str) -> Reply:
+    async def _predict_later(self, model: Model, version: int | None, body: bytes, encoding: str) -> Reply:
         """Answer a prediction that has to wait: for a version that is being loaded, for a large body to be read."""
         with await model.lease_when_loaded(version) as instance:
-            request = await self._in_pool(requests.read, body, encoding, instance, self._limits)
-            return await self._infer_leased(Lease(instance), request)
+            order, request = await self._in_pool(requests.read_predict, body, encoding, instance, self._limits)
+            return await self._answer_leased(Lease(instance), request, partial(self._write_predictions, order))
 
-    async def _infer_leased(self, lease: Lease, request: requests.Request) -> Reply:
-        """Answer a request that has been read; pictures and texts are decoded, large answers written in a thread."""
+    def infer(
+        self, name: str, version: int | None, body: bytes | memoryview, header: str | None, encoding: str = ""
+    ) -> Reply | Awaitable[Reply]:
+        """Answer a KServe v2 inference; see ``predict``.
+
+        Args:
+            name: the model's name.
+            version: the version, None for the default one.
+            body: the request's body as received; writeable if binary data in it is to be used without a copy.
+            header: the header ``codec.kfs.HEADER``, or None.
+            encoding: its ``Content-Encoding``.
+
+        Raises:
+            Failure: whatever is wrong with the request, the model or the inference.
+        """
+        if encoding or _json_bytes(body, header) > ON_LOOP_BYTES:
+            return self._infer_later(name, version, body, header, encoding)
+        asked = requests.read_infer(body, header, encoding, self._limits)
+        model = self._registry.model(name)
+        if model.is_loading(version):
+            return self._infer_loaded(model, version, asked)
+        return self._answer_inference(model.instance(version), asked)
+
+    async def _infer_later(
+        self, name: str, version: int | None, body: bytes | memoryview, header: str | None, encoding: str
+    ) -> Reply:
+        """Answer an inference whose body is large."""
+        asked = await self._in_pool(requests.read_infer, body, header, encoding, self._limits)
+        return await self._infer_loaded(self._registry.model(name), version, asked)
+
+    async def _infer_loaded(self, model: Model, version: int | None, asked: kfs.InferRequest) -> Reply:
+        """Answer an inference, if need be after its version has been loaded."""
+        with await model.lease_when_loaded(version) as instance:
+            answer = self._answer_inference(instance, asked)
+            return answer if isinstance(answer, Reply) else await answer
+
+    def _answer_inference(self, instance: Instance, asked: kfs.InferRequest) -> Reply | Awaitable[Reply]:
+        request = requests.fit_infer(asked, instance)
+        return self._answer(instance, request, partial(self._write_inference, instance, asked))
+
+    def _answer(self, instance: Instance, request: requests.Request, write: Write) -> Reply | Awaitable[Reply]:
+        """Answer a request that has been read."""
+        executable, arrays = instance.executable, request.values
+        if request.step is not None or not executable.is_quick or not requests.are_arrays(arrays):
+            return self._answer_leased(Lease(instance), request, write)
+        return write(list(zip(executable.outputs, executable.infer_now(arrays), strict=True)))
+
+    async def _answer_leased(self, lease: Lease, request: requests.Request, write: Write) -> Reply:
+        """The same if it takes longer: pictures and texts are decoded, large answers written in a thread."""
         with lease as instance:
-            specs, outputs = await self._infer(instance, request)
-            if sum(array.nbytes for array in outputs) > ON_LOOP_BYTES:
-                return Reply(200, await self._in_pool(self._write, request.order, specs, outputs))
-            return Reply(200, self._write(request.order, specs, outputs))
+            outputs = await self._run(instance, request)
+            if sum(array.nbytes for _, array in outputs) > ON_LOOP_BYTES:
+                return await self._in_pool(write, outputs)
+            return write(outputs)
 
-    async def _infer(self, instance: Instance, request: requests.Request) -> Outputs:
-        """The outputs of a request, and what they are."""
+    async def _run(self, instance: Instance, request: requests.Request) -> Outputs:
+        """The outputs of a request."""
         executable, values = instance.executable, request.values
-        if requests.are_arrays(values):
-            arrays = values
-        else:
-            arrays = await self._in_pool(requests.decode, values, instance, self._limits)
+        arrays = values if requests.are_arrays(values) else await self._decode(instance, values)
         if instance.sequences is None or request.step is None:
-            return executable.outputs, await executable.infer(arrays)
+            return list(zip(executable.outputs, await executable.infer(arrays), strict=True))
         # Whoever goes away does not take a step of its sequence back.
         return await asyncio.shield(_take_step(Lease(instance), instance.sequences, request.step, arrays))
 
-    def _write(self, order: tfs.Order, specs: Sequence[TensorSpec], outputs: Sequence[np.ndarray]) -> list[bytes]:
-        return tfs.write_predictions(order, list(zip(specs, outputs, strict=True)), self._non_finite)
+    async def _decode(self, instance: Instance, values: Mapping[str, np.ndarray | Encoded]) -> Mapping[str, np.ndarray]:
+        """Arrays of all values; of several pictures each may be decoded in a thread of its own."""
+        arrays, batches = await self._in_pool(requests.begin_decoding, values, instance, self._limits)
+        rest = [(batch, index) for batch in batches for index in batch.rest]
+        done = await asyncio.gather(
+            *(self._in_pool(batch.place, index) for batch, index in rest), return_exceptions=True
+        )
+        for failure in done:
+            if failure is not None:
+                raise failure
+        return arrays
+
+    def _write_predictions(self, order: tfs.Order, outputs: Outputs) -> Reply:
+        return Reply(200, tfs.write_predictions(order, outputs, self._non_finite))
+
+    def _write_inference(self, instance: Instance, asked: kfs.InferRequest, outputs: Outputs) -> Reply:
+        name, version = instance.blueprint.key
+        body, length = kfs.write_inference(asked, name, version, outputs, self._non_finite)
+        return Reply(200, body) if length is None else Reply(200, body, headers=((kfs.HEADER, str(length)),))
 
     def status(self, name: str, version: int | None) -> Reply:
         """The status of a model's versions, or of one.
@@ -227,6 +323,23 @@ class DataPlane:
             raise Failure(Code.SERVER_NOT_READY)
         return Reply(200, [])
 
+    def server_metadata(self, extensions: Sequence[str] = ()) -> Reply:
+        """What the server is; ``extensions`` of the protocol come to those that are always there."""
+        return Reply(200, [kfs.write_server(NAME, __version__, (*kfs.EXTENSIONS, *extensions))])
+
+    def model_metadata(self, name: str, version: int | None) -> Reply:
+        """What a version takes and gives, and which versions of its model serve. 0 is no word for the default version.
+
+        Raises:
+            Failure: MODEL_MISSING, VERSION_MISSING, VERSION_NOT_LOADED_YET or VERSION_RETIRED.
+        """
+        model = self._registry.model(name)
+        if version == 0:
+            raise Failure(Code.VERSION_MISSING)
+        executable = model.instance(version).executable
+        specs = executable.inputs.values(), executable.outputs
+        return Reply(200, [kfs.write_model(name, model.available, *specs, executable.info)])
+
     def model_ready(self, name: str, version: int | None) -> Reply:
         """Whether a version serves. Unlike elsewhere 0 is no word for the default version.
 
@@ -243,6 +356,35 @@ class DataPlane:
                 raise Failure(Code.VERSION_NOT_LOADED_YET) from None
             raise
         return Reply(200, [])
+
+    def repository_index(self, body: bytes) -> Reply:
+        """Every model of the configuration, with its versions and how they are.
+
+        Raises:
+            Failure: what is wrong with the body.
+        """
+        only_ready = kfs.read_is_only_ready(body, self._limits)
+        entries = [entry for name in self._manager.names for entry in _index(name, self._registry.add_model(name))]
+        return Reply(200, [kfs.write_index(entry for entry in entries if not only_ready or entry.state == READY)])
+
+    async def load_model(self, name: str, body: bytes) -> Reply:
+        """Serve a model of the configuration again, or try again what has failed of it.
+
+        Raises:
+            Failure: MODEL_MISSING if the configuration does not name it; what keeps all of its versions from being served.
+        """
+        kfs.check_load(body, self._limits)
+        await self._manager.load(name)
+        return Reply(200, [b"{}"])
+
+    async def unload_model(self, name: str) -> Reply:
+        """Stop serving a model, until somebody asks for it again or the server is started anew.
+
+        Raises:
+            Failure: MODEL_MISSING if the configuration does not name it.
+        """
+        await self._manager.unload(name)
+        return Reply(200, [b"{}"])
 
     async def _in_pool(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)

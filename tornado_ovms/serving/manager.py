@@ -111,6 +111,7 @@ class Manager:
         self._text: bytes | None = None
         self._config_failed = False
         self._models: dict[str, ModelSettings] = {}
+        self._unloaded: set[str] = set()
         self._warned: dict[str, tuple[str, ...]] = {}
         self.metrics: MetricsSettings | None = None
         self.failure: Failure | None = None
@@ -151,6 +152,38 @@ class Manager:
         async with self._lock:
             self._reload = None  # who comes from now on may have changed something that this pass does not see
             return await self._pass(asked_for=True)
+
+    @property
+    def names(self) -> list[str]:
+        """The models of the configuration, also those that were unloaded by request."""
+        return sorted(self._models)
+
+    async def load(self, name: str) -> None:
+        """Serve a model that was unloaded by request, and try again what has failed of any.
+
+        Raises:
+            Failure: MODEL_MISSING if the configuration does not name it; if none of its versions serves, why.
+        """
+        await self._want(name, wanted=True)
+        model = self._registry.add_model(name)
+        if not model.available:
+            failures = [version.failure for version in model.versions.values() if version.failure is not None]
+            raise next(iter([*failures, model.failure]), None) or Failure(Code.VERSION_MISSING)
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model of the configuration, until ``load``.
+
+        Raises:
+            Failure: MODEL_MISSING if the configuration does not name it.
+        """
+        await self._want(name, wanted=False)
+
+    async def _want(self, name: str, *, wanted: bool) -> None:
+        if name not in self._models:
+            raise Failure(Code.MODEL_MISSING)
+        async with self._lock:
+            (self._unloaded.discard if wanted else self._unloaded.add)(name)
+            await self._converge(retry=wanted, is_patient=wanted)
 
     def wake(self) -> None:
         """Something may have changed: let ``run`` make a pass soon."""
@@ -268,7 +301,7 @@ class Manager:
 
         Versions that are being written are waited for if somebody is patient; else they are left for a pass to come soon.
         """
-        models = tuple(self._models.values())
+        models = [settings for name, settings in self._models.items() if name not in self._unloaded]
         found = await self._lookout.folders(models)
         if is_patient:
             for _ in range(MAX_LOOKS):
@@ -289,7 +322,7 @@ class Manager:
                 self._warn(name, each.warnings)
                 if model.failure is not None and model.failure.code is Code.PATH_INVALID:
                     model.failure = None
-        wishes = {name: Wish(settings, found[name]) for name, settings in self._models.items()}
+        wishes = {settings.name: Wish(settings, found[settings.name]) for settings in models}
         done = await self._reconciler.converge(wishes, retry=retry)
         if _is_fresh(found):
             self.wake()

@@ -109,6 +109,11 @@ class Model:
             return found.instance
         raise Failure(_UNAVAILABLE[found.status.state])
 
+    @property
+    def available(self) -> list[int]:
+        """The versions that serve."""
+        return [number for number, each in self.versions.items() if each.status.state is State.AVAILABLE]
+
     def is_loading(self, version: int | None) -> bool:
         """Whether a version that was asked for is worth waiting for."""
         return version is not None and version in self.versions and self.versions[version].is_loading

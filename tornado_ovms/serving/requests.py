@@ -1,19 +1,20 @@
-"""A predict request, read and checked against the model that is to answer it. Any thread may call ``read`` and ``decode``."""
+"""Requests of both APIs, read and checked against the model that is to answer them. Any thread may use this module."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
-from tornado_ovms.codec import inputs, tfs
+from tornado_ovms.codec import inputs, kfs, tfs
 from tornado_ovms.codec.compression import unpack
 from tornado_ovms.codec.inputs import Encoded
 from tornado_ovms.core import sequences
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
+    from tornado_ovms.codec.images import PictureBatch
     from tornado_ovms.core.settings import Limits
     from tornado_ovms.serving.servable import Instance
 
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
 class Request(NamedTuple):
     """A request that fits its model; ``step`` is None unless the model is stateful."""
 
-    order: tfs.Order
     values: Mapping[str, np.ndarray | Encoded]
-    step: sequences.Step | None
+    step: sequences.Step | None = None
 
 
-def read(body: bytes, encoding: str, instance: Instance, limits: Limits) -> Request:
-    """What a body asks for.
+def read_predict(body: bytes, encoding: str, instance: Instance, limits: Limits) -> tuple[tfs.Order, Request]:
+    """What the body of a TensorFlow Serving prediction asks for, and the order in which it is to be answered.
 
     Args:
         body: as received.
@@ -44,12 +44,51 @@ def read(body: bytes, encoding: str, instance: Instance, limits: Limits) -> Requ
         step = sequences.read_step(values)
         values = {name: value for name, value in values.items() if name not in sequences.SPECS}
     inputs.accept(instance.executable.inputs, values)
-    return Request(order, values, step)
+    return order, Request(values, step)
+
+
+def read_infer(body: bytes | memoryview, header: str | None, encoding: str, limits: Limits) -> kfs.InferRequest:
+    """What the body of a KServe v2 inference asks for, whatever the model.
+
+    Args:
+        body: as received.
+        header: ``codec.kfs.HEADER``.
+        encoding: its ``Content-Encoding``.
+        limits: what a request may cost.
+
+    Raises:
+        Failure: what is wrong with the body.
+    """
+    if encoding:
+        body = unpack(bytes(body), encoding, limits)
+    return kfs.read(body, header, limits)
+
+
+def fit_infer(request: kfs.InferRequest, instance: Instance) -> Request:
+    """The same for a model.
+
+    Raises:
+        Failure: what does not fit.
+    """
+    values = kfs.fit(request, instance.executable.inputs)
+    inputs.accept(instance.executable.inputs, values)
+    return Request(values)
 
 
 def are_arrays(values: Mapping[str, np.ndarray | Encoded]) -> TypeGuard[Mapping[str, np.ndarray]]:
     """Whether there is nothing to be decoded."""
     return not any(isinstance(value, Encoded) for value in values.values())
+
+
+def begin_decoding(
+    values: Mapping[str, np.ndarray | Encoded], instance: Instance, limits: Limits
+) -> tuple[Mapping[str, np.ndarray], Sequence[PictureBatch]]:
+    """Arrays of all values, and the batches in which pictures have still to be placed.
+
+    Raises:
+        Failure: one of the codes for pictures.
+    """
+    return inputs.begin_decoding(instance.executable.inputs, values, limits)
 
 
 def decode(values: Mapping[str, np.ndarray | Encoded], instance: Instance, limits: Limits) -> Mapping[str, np.ndarray]:
