@@ -11,7 +11,7 @@ import numpy as np
 
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import Layout, Precision, Shape, TensorSpec
-from tornado_ovms.engine.base import ExecutableStats
+from tornado_ovms.engine.base import ExecutableStats, Inference
 from tornado_ovms.serving.clock import Clock
 from tornado_ovms.storage import Found, VersionFolder
 
@@ -84,7 +84,7 @@ class FakeExecutable:
         self.requests = 1
         self.inferred = 0
 
-    async def infer(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    async def infer(self, arrays: Mapping[str, np.ndarray]) -> Inference:
         """See ``Executable``."""
         if self.gate is not None:
             await self.gate.wait()
@@ -93,17 +93,17 @@ class FakeExecutable:
         self.inferred += 1
         return self.infer_now(arrays)
 
-    def infer_now(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def infer_now(self, arrays: Mapping[str, np.ndarray]) -> Inference:
         """See ``Executable``."""
-        return [arrays["b"] + np.float32(self.version)]
+        return Inference([arrays["b"] + np.float32(self.version)], 0.25, 0.5)
 
     async def infer_with_states(
         self, arrays: Mapping[str, np.ndarray], states: States | None
-    ) -> tuple[list[np.ndarray], States]:
+    ) -> tuple[Inference, States]:
         """See ``Executable``: the state is the sum of b so far, and the output."""
         total = arrays["b"] + (0 if states is None else states["total"])
         await self.infer(arrays)
-        return [total], {"total": total}
+        return Inference([total], 0.25, 0.5), {"total": total}
 
     def stats(self) -> ExecutableStats:
         """See ``Executable``."""

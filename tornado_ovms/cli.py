@@ -65,6 +65,10 @@ def prepare(words: Sequence[str], environment: Mapping[str, str]) -> ServerSetti
         from tornado_ovms.core.config_schema import schema_text
 
         print(schema_text(), end="")
+    elif arguments.flag("healthcheck"):
+        from tornado_ovms.healthcheck import check
+
+        return check(arguments)
     elif arguments.flag("list_models"):
         return _list_models(arguments, environment)
     elif arguments.flag("add_to_config") or arguments.flag("remove_from_config"):

@@ -1,14 +1,23 @@
-"""Log lines in the reference's form: ``[2025-11-23 07:25:01.123][THREAD][serving][info][file.py:923] TEXT``.
+"""Log lines in the reference's form, ``[2025-11-23 07:25:01.123][THREAD][serving][info][file.py:923] TEXT``, or as JSON.
 
 ``configure`` is called once, before anything else logs. Source: ``src/logging.cpp`` of OpenVINO Model Server.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import logging.handlers
+import queue
 import sys
-from typing import Final
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Final
+
+from tornado_ovms.core.settings import LogFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TRACE: Final = 5
 """Below DEBUG: the reference has this level and Python has not."""
@@ -20,6 +29,9 @@ LEVELS: Final = {
     "WARNING": logging.WARNING,
     "ERROR": logging.ERROR,
 }
+
+MAX_LINES: Final = 10_000
+"""So many lines may wait to be written."""
 
 _FORMAT: Final = "[%(asctime)s.%(msecs)03d][%(thread)d][%(name)s][%(level)s][%(filename)s:%(lineno)d] %(message)s"
 
@@ -36,7 +48,26 @@ class ReferenceFormatter(logging.Formatter):
         return super().format(record)
 
 
-def configure(level: str, path: str | None) -> None:
+class JsonFormatter(logging.Formatter):
+    """Writes an object a line; what a record has in ``fields`` becomes members of their own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        tree = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "thread": record.thread,
+            "place": f"{record.filename}:{record.lineno}",
+        }
+        fields = getattr(record, "fields", None)
+        tree |= fields if fields is not None else {"message": record.getMessage()}
+        if record.exc_info:
+            tree["exception"] = self.formatException(record.exc_info)
+        return json.dumps(tree, default=str)
+
+
+def configure(level: str, path: str | None, form: LogFormat = LogFormat.TEXT) -> None:
     """Log to stdout, and into a file if there is one.
 
     Raises:
@@ -50,6 +81,48 @@ def configure(level: str, path: str | None) -> None:
         file = logging.handlers.WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
         handlers.append(file)
     for handler in handlers:
-        handler.setFormatter(ReferenceFormatter())
+        handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else ReferenceFormatter())
     logging.basicConfig(level=LEVELS[level], handlers=handlers, force=True)
     logging.getLogger("asyncio").setLevel(max(LEVELS[level], logging.WARNING))
+
+
+class _Handover(logging.handlers.QueueHandler):
+    """Hands records to the thread that writes them. When that cannot keep up, lines are lost and counted, not memory."""
+
+    def __init__(self, lines: queue.Queue[logging.LogRecord]) -> None:
+        super().__init__(lines)
+        self.lines = lines
+        self.lost = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """The record as it is: it does not leave the process."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Hand a record over."""
+        if self.lost and self.lines.qsize() < MAX_LINES // 2:
+            lost, self.lost = self.lost, 0
+            text = "%d lines were lost: whoever reads the log was too slow"
+            self.lines.put_nowait(logging.makeLogRecord({
+                "name": "serving", "levelno": logging.WARNING, "levelname": "WARNING", "msg": text, "args": (lost,),
+            }))  # fmt: skip
+        try:
+            self.lines.put_nowait(record)
+        except queue.Full:
+            self.lost += 1
+
+
+@contextlib.contextmanager
+def in_background() -> Iterator[None]:
+    """Let a thread write the lines, so that nobody waits for a disk, or for a pipe that nobody reads."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    handover = _Handover(queue.Queue(MAX_LINES))
+    writer = logging.handlers.QueueListener(handover.lines, *handlers)
+    root.handlers[:] = [handover]
+    writer.start()
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        writer.stop()

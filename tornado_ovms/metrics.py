@@ -1,70 +1,135 @@
-"""Metrics of the served versions, in the reference's text form.
+"""What is counted and measured, and the answer to Prometheus.
 
-The samples are kept by prometheus_client; the text is written here, since the reference's dashboards rely on what that
-library writes otherwise: whole numbers without ``.0``, counters without ``_total``. So far the families that describe
-infer requests are served. Belongs to the event loop.
+``Counter`` and ``Histogram`` are cells that the event loop alone writes to; they are made once, when a model is loaded or a
+route is first used, and whoever counts holds on to them. prometheus_client's own take a lock and walk through the bounds: five of
+them and a gauge cost 5 µs a request, these 1 µs. Gauges are functions that are asked when somebody looks. The library tells
+about the process; ``core.exposition`` writes the text.
+
+Cells belong to the event loop. ``expose`` may be called in a thread: it reads numbers that may be a moment apart.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import platform
+from bisect import bisect_left
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.utils import floatToGoString
+from prometheus_client import PlatformCollector, ProcessCollector
 
-from tornado_ovms.core.metric_families import FAMILIES
+from tornado_ovms import __version__
+from tornado_ovms.core.exposition import Buckets, Samples, write, write_labels
+from tornado_ovms.core.metric_families import BUILD_INFO, FAMILIES, OUR_FAMILIES, TOTAL, Family, FamilyKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.registry import Collector
 
     from tornado_ovms.core.settings import MetricsSettings
 
-VERSION_GAUGES = ("ovms_streams", "ovms_current_requests", "ovms_infer_req_queue_size", "ovms_infer_req_active")
+T = TypeVar("T")
+
+
+class Counter:
+    """Counts up; whoever counts adds to ``value``."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float = 0
+
+    def read(self) -> float:
+        """The count."""
+        return self.value
+
+
+class Histogram:
+    """Counts observations by size."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count an observation; one that equals a bound is in its bucket."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def read(self) -> Buckets:
+        """The counts so far."""
+        return Buckets(self.counts.copy(), self.sum)
+
+
+class Gauge:
+    """Tells a number when it is asked."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, read: Callable[[], float]) -> None:
+        self.read = read
 
 
 class Metrics:
-    """The families that the settings ask for; nothing is served until ``enable``."""
+    """All families and their series. What is served is known only once the configuration has been read (``enable``)."""
 
     def __init__(self) -> None:
         self.is_enabled = False
-        self._registry = CollectorRegistry()
-        self._gauges: dict[str, Gauge] = {}
+        self._families: tuple[Family, ...] = ()
+        self._series: dict[str, dict[str, Any]] = {family.name: {} for family in (*FAMILIES, *OUR_FAMILIES)}
+        labels = {"version": __version__, "openvino": _version_of("openvino"), "python": platform.python_version()}
+        self.gauge(BUILD_INFO, lambda: 1, **labels)
 
     def enable(self, settings: MetricsSettings) -> None:
-        """Serve what the settings ask for."""
+        """Serve what the settings ask for, and all families of ours."""
         self.is_enabled = settings.enable
-        for family in FAMILIES:
-            if family.name in (settings.families or ()) and family.name in VERSION_GAUGES:
-                labels = ("name", "version")
-                self._gauges[family.name] = Gauge(family.name, family.help, labels, registry=self._registry)
+        wanted = settings.families or ()
+        self._families = (*(family for family in FAMILIES if family.name in wanted), *OUR_FAMILIES)
 
-    def set_version(self, name: str, version: int, **values: int) -> None:
-        """Set the gauges of a version, by the families' names without ``ovms_``; those that are not served are ignored."""
-        for family, value in values.items():
-            if gauge := self._gauges.get(f"ovms_{family}"):
-                gauge.labels(name, version).set(value)
+    def counter(self, family: Family, **labels: str) -> Counter:
+        """The counter with these labels."""
+        return self._cell(family, labels, Counter)
 
-    def expose(self) -> bytes:
-        """All samples as text."""
-        return "".join(self._lines()).encode()
+    def histogram(self, family: Family, **labels: str) -> Histogram:
+        """The histogram with these labels."""
+        return self._cell(family, labels, lambda: Histogram(family.bounds))
 
-    def _lines(self) -> Iterable[str]:
-        for family in self._registry.collect():
-            if family.samples:
-                yield f"# HELP {family.name} {family.documentation}\n# TYPE {family.name} {family.type}\n"
-            for sample in family.samples:
-                labels = ",".join(f'{key}="{_escape(value)}"' for key, value in sorted(sample.labels.items()))
-                yield f"{sample.name}{{{labels}}} {_number(sample.value)}\n"
+    def gauge(self, family: Family, read: Callable[[], float], **labels: str) -> None:
+        """Let a function tell the gauge with these labels from now on."""
+        self._cell(family, labels, lambda: Gauge(read)).read = read
+
+    def _cell(self, family: Family, labels: dict[str, str], make: Callable[[], T]) -> T:
+        series, key = self._series[family.name], write_labels(labels)
+        if key not in series:
+            series[key] = make()
+        cell: T = series[key]
+        return cell
+
+    def expose(self, *, openmetrics: bool) -> bytes:
+        """All samples as text. Any thread."""
+        samples = (Samples(family, self._read(family)) for family in self._families)
+        return "".join(write((*samples, *_about_the_process()), openmetrics=openmetrics)).encode()
+
+    def _read(self, family: Family) -> Iterator[tuple[str, float | Buckets]]:
+        for labels, cell in list(self._series[family.name].items()):
+            yield labels, cell.read()
 
 
-def _escape(text: str) -> str:
-    """A label's value (Prometheus text format 0.0.4)."""
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
-def _number(value: float) -> str:
-    """Whole numbers without a point, as prometheus-cpp writes them."""
-    if value.is_integer():
-        return str(int(value))
-    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
-    return text
+def _about_the_process() -> Iterable[Samples]:
+    """``process_*`` and ``python_info``."""
+    collectors: tuple[Collector, ...] = (ProcessCollector(registry=None), PlatformCollector(registry=None))
+    for metric in (metric for collector in collectors for metric in collector.collect()):
+        family = Family(metric.name, FamilyKind(metric.type), metric.documentation, ())
+        if family.kind is FamilyKind.COUNTER:
+            family = family._replace(suffix=TOTAL)
+        yield Samples(family, [(write_labels(each.labels), each.value) for each in metric.samples])

@@ -19,11 +19,12 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from tornado_ovms import __version__, allocator, demo, logs
-from tornado_ovms.core.metric_families import resolve_metrics
+from tornado_ovms.core.metric_families import LOOP_LAG, resolve_metrics
 from tornado_ovms.core.status import Failure
 from tornado_ovms.cpus import available_cpus
 from tornado_ovms.engine.openvino import OpenVinoEngine
 from tornado_ovms.http.app import Edge
+from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.clock import Clock
 from tornado_ovms.serving.dataplane import DataPlane
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import ServerSettings
+    from tornado_ovms.metrics import Histogram
 
 log = logging.getLogger("serving")
 
@@ -51,20 +53,24 @@ IDLE_S: Final = 365 * 24 * 3600.0
 DRAIN_S: Final = 10.0
 """How long requests may take to end after SIGTERM."""
 
+LAG_PAUSE_S: Final = 0.1
+LATE_S: Final = 1.0
+
 NEW_FOLDER_MODE: Final = 0o755
 
 
 def run(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code is 0 then, and 1 for what keeps the server from starting."""
     try:
-        logs.configure(settings.log_level, settings.log_path)
+        logs.configure(settings.log_level, settings.log_path, settings.log_format)
     except OSError as error:
         print(f"log_path {settings.log_path} cannot be written: {error.strerror}")
         return 1
     for warning in settings.warnings:
         log.warning("%s", warning)
     allocator.keep_large_blocks()
-    return asyncio.run(_Server(settings).serve())
+    with logs.in_background():
+        return asyncio.run(_Server(settings).serve())
 
 
 class _Server:
@@ -75,9 +81,9 @@ class _Server:
 
     async def serve(self) -> int:
         settings = self._settings
-        stopped = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        stopped, hung_up = asyncio.Event(), asyncio.Event()
+        for number, event in ((signal.SIGTERM, stopped), (signal.SIGINT, stopped), (signal.SIGHUP, hung_up)):
+            asyncio.get_running_loop().add_signal_handler(number, event.set)
         with (
             _pool("decode", settings.rest_workers) as decoders,
             _pool("load", 1) as loaders,
@@ -86,15 +92,26 @@ class _Server:
             engine = self._engine()
             if engine is None:
                 return 1
-            registry, metrics = Registry(), Metrics()
+            metrics = Metrics()
+            registry = Registry(metrics)
             source = self._source()
             # 0 means never to look without being asked, so that nobody has to watch either.
             watcher = Watcher() if settings.file_system_poll_wait_seconds else None
             lookout = Lookout(source.config_path, LocalStorage(), watcher, scanner)
             warmup = WarmUp(settings.warmup, settings.limits)
             manager = Manager(source, registry, engine, lookout, loaders, warmup, Clock())
-            plane = DataPlane(registry, manager, metrics, decoders, settings.limits, settings.non_finite)
-            edge = Edge(plane, settings.cors, settings.limits.body_bytes, decoders, is_managed=settings.manage)
+            plane = DataPlane(
+                registry, manager, metrics, decoders, settings.limits, settings.non_finite, settings.ready_when
+            )
+            edge = Edge(
+                plane,
+                settings.cors,
+                settings.limits.body_bytes,
+                decoders,
+                Traffic(metrics, settings.access_log),
+                is_managed=settings.manage,
+                tells_timing=settings.server_timing,
+            )
             server = HTTPServer(
                 edge,
                 max_header_size=HEADER_BYTES,
@@ -105,9 +122,10 @@ class _Server:
                 return 1
             code = 1
             if await self._start(stopped, manager, metrics):
-                async with self._chores(manager, watcher, registry, loaders):
+                async with self._chores(hung_up, manager, watcher, registry, loaders, metrics):
                     await stopped.wait()
                 code = 0
+            manager.is_draining = True
             server.stop()
             await _drain(edge)
             await server.close_all_connections()
@@ -165,28 +183,29 @@ class _Server:
 
     @contextlib.asynccontextmanager
     async def _chores(
-        self, manager: Manager, watcher: Watcher | None, registry: Registry, loaders: Executor
+        self,
+        hung_up: asyncio.Event,
+        manager: Manager,
+        watcher: Watcher | None,
+        registry: Registry,
+        loaders: Executor,
+        metrics: Metrics,
     ) -> AsyncIterator[None]:
         """What is done beside the requests: changes are taken up, and what nobody needs any more is removed."""
-        loop = asyncio.get_running_loop()
-        tasks: set[asyncio.Future[None]] = set()
-
-        def reload() -> None:
-            tasks.add(task := asyncio.ensure_future(_reload(manager)))
-            task.add_done_callback(tasks.discard)
-
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        tasks = [
+            asyncio.ensure_future(_reload(hung_up, manager)),
+            asyncio.ensure_future(_watch_loop(metrics.histogram(LOOP_LAG))),
+        ]
         if watcher is not None:
             log.info("Started model manager thread")
-            watcher.start(loop, manager.wake)
-            tasks.add(asyncio.ensure_future(manager.run(self._settings.file_system_poll_wait_seconds)))
+            watcher.start(asyncio.get_running_loop(), manager.wake)
+            tasks.append(asyncio.ensure_future(manager.run(self._settings.file_system_poll_wait_seconds)))
         if minutes := self._settings.sequence_cleaner_poll_wait_minutes:
             log.info("Started cleaner thread")
-            tasks.add(asyncio.ensure_future(_clean(registry, loaders, minutes * 60)))
+            tasks.append(asyncio.ensure_future(_clean(registry, loaders, minutes * 60)))
         try:
             yield
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
             for task in tasks:
                 task.cancel()
             if watcher is not None:
@@ -218,13 +237,32 @@ def _pool(name: str, size: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-async def _reload(manager: Manager) -> None:
-    """What SIGHUP asks for; the log tells what came of it."""
-    outcome = await manager.reload()
-    if outcome.failure is None:
-        log.info("Reloaded: %s", "something has changed" if outcome.changed else "nothing has changed")
-    else:
-        log.error("Reload failed: %s", outcome.failure.text)
+async def _watch_loop(lag: Histogram) -> None:
+    """Measure how late the loop is, and tell of it when somebody will have noticed. For ever."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_PAUSE_S
+        await asyncio.sleep(LAG_PAUSE_S)
+        late = loop.time() - due
+        lag.observe(late)
+        if late > LATE_S:
+            log.warning("The event loop was %.1f s late: something holds it, or the machine is too busy", late)
+
+
+async def _reload(hung_up: asyncio.Event, manager: Manager) -> None:
+    """What SIGHUP asks for, also while the first models were loaded; the log tells what came of it. For ever."""
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        try:
+            outcome = await manager.reload()
+        except Exception:
+            log.exception("Unforeseen error while reloading")
+            continue
+        if outcome.failure is None:
+            log.info("Reloaded: %s", "something has changed" if outcome.changed else "nothing has changed")
+        else:
+            log.error("Reload failed: %s", outcome.failure.text)
 
 
 async def _clean(registry: Registry, loaders: Executor, pause_s: float) -> None:

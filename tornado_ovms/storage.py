@@ -123,10 +123,9 @@ class LocalStorage:
 
     def _look_into(self, path: str, folders: list[str]) -> VersionFolder:
         """One version; the folders in it are added to those that were looked into."""
-        files = sorted(_files(path, "", MAX_DEPTH, folders))
-        changed_s = max((changed_ns / 1e9 for _, changed_ns in files), default=-math.inf)
-        is_fresh = abs(self._clock() - changed_s) < FRESH_S
-        return VersionFolder(path, tuple(fingerprint for fingerprint, _ in files), is_fresh)
+        files = tuple(sorted(_files(path, "", MAX_DEPTH, folders)))
+        changed_s = max((changed_ns / 1e9 for _, _, changed_ns in files), default=-math.inf)
+        return VersionFolder(path, files, is_fresh=abs(self._clock() - changed_s) < FRESH_S)
 
 
 def _refuse(name: str) -> str:
@@ -140,10 +139,11 @@ def _refuse(name: str) -> str:
     return ""
 
 
-def _files(folder: str, prefix: str, depth: int, folders: list[str]) -> Iterator[tuple[tuple[str, int, int], int]]:
-    """The files below a version folder, each with the time in ns at which its content or its name has last changed.
+def _files(folder: str, prefix: str, depth: int, folders: list[str]) -> Iterator[tuple[str, int, int]]:
+    """The files below a version folder, as parts of its fingerprint.
 
-    One that vanishes meanwhile is left out: the next look will tell.
+    The time is that of the inode, too: what comes out of an archive or is copied with its times may have those of the file
+    that it replaces. One that vanishes meanwhile is left out: the next look will tell.
     """
     folders.append(folder)
     try:
@@ -158,7 +158,6 @@ def _files(folder: str, prefix: str, depth: int, folders: list[str]) -> Iterator
                     yield from _files(entry.path, f"{prefix}{entry.name}/", depth - 1, folders)
             else:
                 stat = entry.stat()
-                fingerprint = f"{prefix}{entry.name}", stat.st_size, stat.st_mtime_ns
-                yield fingerprint, max(stat.st_mtime_ns, stat.st_ctime_ns)
+                yield f"{prefix}{entry.name}", stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)
         except OSError:
             continue

@@ -77,8 +77,9 @@ class Watcher:
     def watch(self, paths: Iterable[str]) -> bool:
         """Watch these paths and no others.
 
-        A file is watched with its folder, and with those of all symbolic links that lead to it: editors and ConfigMaps replace
-        it by a rename or by another link. Instead of what is not there the nearest folder above it is watched.
+        A file is watched with its folder, and with those of all symbolic links that lead to it: editors, ConfigMaps and
+        releases of a whole repository are put in place by a rename or by another link. Instead of what is not there the
+        nearest folder above it is watched.
 
         Returns:
             Whether there are new watches: then what was seen before may have changed unseen, and another look is due.
@@ -133,9 +134,10 @@ def _places(path: str) -> Iterator[str]:
 
 
 def _links(path: Path) -> Iterator[Path]:
-    """A path, and what it stands for if it is a link, as long as it is one; with the folder of each link."""
+    """A path, and what it stands for if any part of it is a link, as long as one is; with the folder of each link."""
     yield path
-    while path.is_symlink():
-        yield path.parent
-        path = path.parent / path.readlink()
-        yield path
+    for part in (*reversed(path.parents), path):
+        if part.is_symlink():
+            yield part.parent
+            yield from _links(part.parent / part.readlink() / path.relative_to(part))
+            return

@@ -7,6 +7,7 @@ import gzip
 import zlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from tornado import httputil
 
@@ -14,6 +15,8 @@ from tests.fakes import InlineExecutor
 from tornado_ovms.core.settings import CorsSettings
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.http.app import Edge, Exchange
+from tornado_ovms.http.traffic import Traffic
+from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.dataplane import ON_LOOP_BYTES, Reply
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ class FakePlane:
 
     def __init__(self, reply: object) -> None:
         self.reply = reply
-        self.bodies: list[bytes] = []
+        self.bodies: list[bytes | memoryview] = []
 
     def predict(self, _name: str, _version: int | None, body: bytes, _encoding: str) -> Any:
         """See ``DataPlane``."""
@@ -63,6 +66,12 @@ class FakePlane:
         if isinstance(self.reply, Exception):
             raise self.reply
         return self.reply() if callable(self.reply) else self.reply
+
+    def infer(
+        self, name: str, version: int | None, body: bytes | memoryview, _header: str | None, encoding: str
+    ) -> Any:
+        """See ``DataPlane``."""
+        return self.predict(name, version, body, encoding)  # type: ignore[arg-type]
 
 
 DEFAULT_CORS = CorsSettings()
@@ -83,7 +92,7 @@ def play(
 
     async def main() -> tuple[FakeConnection, FakePlane]:
         plane, connection = FakePlane(reply), FakeConnection()
-        edge = Edge(plane, cors, limit, InlineExecutor())  # type: ignore[arg-type]
+        edge = Edge(plane, cors, limit, InlineExecutor(), Traffic(Metrics()))  # type: ignore[arg-type]
         exchange = edge.start_request(None, connection)  # type: ignore[arg-type]
         exchange.headers_received(
             httputil.RequestStartLine(method, path, "HTTP/1.1"), httputil.HTTPHeaders(headers or {})
@@ -247,3 +256,52 @@ def test_a_client_that_goes_away_ends_the_wait() -> None:
     connection, _ = play(endless, script=leave_at_once)
     assert seen == ["begun", "ended"]
     assert not connection.finished
+
+
+@pytest.mark.parametrize("chunks", [(b"{}" + bytes(8),), (b"{", b"}", bytes(3), bytes(5))])
+@pytest.mark.parametrize("length", ["0", "2", "16", "17", "1000"])
+def test_binary_data_can_be_used_where_it_lies(chunks: tuple[bytes, ...], length: str) -> None:
+    """What follows the JSON begins where numbers of any size may, and may be written; of every body that says it has some."""
+    _, plane = play(
+        Reply(200, []), path="/v2/models/m/infer", headers={"Inference-Header-Content-Length": length}, chunks=chunks
+    )
+    [body] = plane.bodies
+    assert isinstance(body, memoryview)
+    assert not body.readonly
+    assert bytes(body) == b"{}" + bytes(8)
+    rest = np.frombuffer(body, np.uint8)[int(length) :]
+    assert not rest.size or rest.ctypes.data % 16 == 0
+
+
+@pytest.mark.parametrize("length", [None, "", "x", "-1", "9" * 30, "²"])
+def test_a_length_that_is_none_changes_nothing(length: str | None) -> None:
+    """Those who read the body refuse it."""
+    headers = {} if length is None else {"Inference-Header-Content-Length": length}
+    _, plane = play(Reply(200, []), path="/v2/models/m/infer", headers=headers, chunks=(b"{", b"}"))
+    assert [bytes(body) for body in plane.bodies] == [b"{}"]
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize("accepts", ["", "gzip", "deflate"])
+def test_an_answer_may_have_headers_of_its_own(is_large: bool, accepts: str) -> None:  # noqa: FBT001
+    """They come with it, packed or not, and views of memory are sent as they are."""
+    view = memoryview(bytearray(b"x" * (ON_LOOP_BYTES if is_large else 2000)))
+    reply = Reply(200, [b"{}", view], headers=(("Inference-Header-Content-Length", "2"),))
+    connection, _ = play(reply, path="/v2/models/m/infer", headers={"Accept-Encoding": accepts})
+    assert connection.headers["Inference-Header-Content-Length"] == "2"
+    unpack = {"gzip": gzip.decompress, "deflate": zlib.decompress, "": bytes}[accepts]
+    assert unpack(connection.body) == b"{}" + view
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/repository/index"),
+        ("POST", "/v2/repository/models/m/load"),
+        ("POST", "/v2/repository/models/m/unload"),
+    ],
+)
+def test_the_repository_is_no_place_unless_it_may_be_managed(method: str, path: str) -> None:
+    """As in the reference, which has none of it."""
+    connection, _ = play(None, method=method, path=path)
+    assert (connection.status, connection.body) == (400, b'{"error":"Invalid request URL"}')

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -20,11 +21,11 @@ from tornado_ovms.core.tensors import Precision
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.dataplane import JSON, ON_LOOP_BYTES, TEXT, DataPlane, Reply, refusal
 from tornado_ovms.serving.manager import Outcome
-from tornado_ovms.serving.registry import Registry, Version
+from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.servable import Instance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
     from concurrent.futures import Future
 
 LOADED = (Event.LOAD, Event.LOADED)
@@ -54,6 +55,9 @@ class FakeManager:
 
     def __init__(self) -> None:
         self.is_ready = True
+        self.is_draining = False
+        self.names: list[str] = []
+        self.names: list[str] = []
         self.failure: Failure | None = None
         self.outcome = Outcome(changed=False)
 
@@ -66,17 +70,17 @@ class Stage:
     """A data plane with one model, m, whose version 1 serves."""
 
     def __init__(self, non_finite: NonFinite = NonFinite.NULL, limits: Limits = LIMITS) -> None:
-        self.registry = Registry()
-        self.manager = FakeManager()
         self.metrics = Metrics()
+        self.registry = Registry(self.metrics)
+        self.manager = FakeManager()
         self.pool = CountingExecutor()
         self.plane = DataPlane(self.registry, self.manager, self.metrics, self.pool, limits, non_finite)  # type: ignore[arg-type]
         self.executable = self.add(1, *LOADED)
 
     def add(self, number: int, *events: Event, name: str = "m") -> FakeExecutable:
         """A version that has lived through events."""
-        version = Version(Blueprint(Key(name, number), ModelSettings(name, f"/{name}"), f"/{name}/{number}", ()))
-        self.registry.add_model(name).versions[number] = version
+        blueprint = Blueprint(Key(name, number), ModelSettings(name, f"/{name}"), f"/{name}/{number}", ())
+        version = self.registry.add_version(blueprint)
         executable = FakeExecutable(number)
         executable.is_quick = True
         for event in events:
@@ -506,7 +510,7 @@ def test_metrics_have_to_be_enabled() -> None:
 
     async def script(stage: Stage) -> None:
         with pytest.raises(Failure) as caught:
-            stage.plane.metrics()
+            await stage.plane.metrics(openmetrics=False)
         assert caught.value.code is Code.INVALID_URL
 
     play(script)
@@ -518,7 +522,7 @@ def test_metrics_describe_every_version() -> None:
     async def script(stage: Stage) -> None:
         stage.add(2, *RETIRED)
         stage.metrics.enable(MetricsSettings(True, ("ovms_streams", "ovms_infer_req_queue_size")))
-        reply = stage.plane.metrics()
+        reply = await stage.plane.metrics(openmetrics=False)
         assert (reply.status, reply.content_type) == (200, TEXT)
         lines = b"".join(reply.body).decode().splitlines()
         assert [line for line in lines if line.startswith("ovms_streams{")] == [
@@ -574,3 +578,300 @@ def test_a_refusal_is_json() -> None:
     """The code's HTTP status, and the sentence with its detail."""
     reply = refusal(Failure(Code.SHAPE, 'Expected: "ü"'))
     assert (reply.status, content(reply)) == (400, {"error": 'Invalid input shape - Expected: "ü"'})
+
+
+# ---------------------------------------------------------------------- KServe v2
+
+VALUES = list(range(10))
+ONES = [value + 1.0 for value in VALUES]
+
+
+def ask(data: object = VALUES, /, **members: object) -> bytes:
+    """A KServe v2 request; without ``data`` its values are binary."""
+    entry: dict[str, object] = {"name": "b", "shape": [1, 10], "datatype": "FP32"}
+    if data is not None:
+        entry["data"] = data
+    return json.dumps({"inputs": [entry], **members}).encode()
+
+
+async def infer(
+    stage: Stage,
+    body: bytes | memoryview,
+    header: str | None = None,
+    encoding: str = "",
+    version: int | None = None,
+    name: str = "m",
+) -> Reply:
+    """The answer, whether it comes at once or later."""
+    reply = stage.plane.infer(name, version, body, header, encoding)
+    return reply if isinstance(reply, Reply) else await reply
+
+
+def test_a_small_inference_by_a_quick_model_is_answered_at_once() -> None:
+    """No task, no thread, no lease."""
+
+    async def script(stage: Stage) -> None:
+        reply = stage.plane.infer("m", None, ask(id="7"), None)
+        assert isinstance(reply, Reply)
+        assert content(reply) == {
+            "model_name": "m",
+            "model_version": "1",
+            "id": "7",
+            "outputs": [{"name": "a", "shape": [1, 10], "datatype": "FP32", "data": ONES}],
+        }
+        assert (reply.headers, stage.pool.count, stage.leases) == ((), 0, 0)
+
+    play(script)
+
+
+def test_binary_data_reaches_the_model_where_it_lies() -> None:
+    """And comes back as it lies there, with the header that tells the length of the JSON; no thread is needed, however much."""
+
+    async def script(stage: Stage) -> None:
+        count = ON_LOOP_BYTES
+        stage.executable.inputs, stage.executable.outputs = {"b": spec("b", (1, count))}, [spec("a", (1, count))]
+        seen: list[np.ndarray] = []
+        infer_now = stage.executable.infer_now
+
+        def watch(arrays: Mapping[str, np.ndarray]) -> Any:
+            seen.append(arrays["b"])
+            return infer_now(arrays)
+
+        stage.executable.infer_now = watch  # type: ignore[method-assign]
+        text = ask(None, parameters={"binary_data_output": True}).replace(b"[1, 10]", b"[1, %d]" % count)
+        text += b" " * (-len(text) % 16)
+        memory = memoryview(bytearray(text + np.arange(count, dtype=np.float32).tobytes()))
+        reply = await infer(stage, memory, str(len(text)))
+        assert np.shares_memory(seen[0], np.frombuffer(memory, np.uint8))
+        [(name, length)] = reply.headers
+        assert name == "Inference-Header-Content-Length"
+        whole = b"".join(reply.body)
+        assert json.loads(whole[: int(length)])["outputs"][0]["parameters"] == {"binary_data_size": 4 * count}
+        assert np.frombuffer(whole[int(length) :], np.float32)[-1] == count
+        assert (stage.pool.count, stage.leases) == (0, 0)
+
+    play(script)
+
+
+@pytest.mark.parametrize(("more", "threads"), [(0, 0), (1, 2)])
+def test_large_json_is_read_in_a_thread(more: int, threads: int) -> None:
+    """Up to the limit the loop does it. Then the body is read in a thread, and compared with the model in a thread."""
+    body = ask()
+    body += b" " * (ON_LOOP_BYTES - len(body) + more)
+
+    async def script(stage: Stage) -> None:
+        assert content(await infer(stage, body))["outputs"][0]["data"] == ONES
+        assert content(await infer(stage, body + b"left", str(len(body))))["outputs"][0]["data"] == ONES
+        assert (stage.pool.count, stage.leases) == (2 * threads, 0)
+
+    play(script)
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_many_binary_strings_are_taken_apart_in_a_thread(is_quick: bool) -> None:  # noqa: FBT001
+    """And so is memory copied that may only be read; the lease lasts until the answer."""
+
+    async def script(stage: Stage) -> None:
+        stage.executable.is_quick = is_quick
+        stage.executable.inputs = {"b": spec("b", (ON_LOOP_BYTES,))}
+        entry = {"name": "b", "shape": [ON_LOOP_BYTES // 5], "datatype": "BYTES"}
+        size = ON_LOOP_BYTES // 5 * 5 + 5
+        text = json.dumps({"inputs": [{**entry, "parameters": {"binary_data_size": size}}]}).encode()
+        data = b"\1\0\0\0a" * (size // 5)
+        reply = stage.plane.infer("m", None, text + data, str(len(text)))
+        assert not isinstance(reply, Reply)
+        assert stage.leases == 1
+        with pytest.raises(Failure) as caught:
+            await reply
+        assert caught.value.code is Code.VALUE_COUNT
+        text = ask(None).replace(b"[1, 10]", b"[%d]" % ON_LOOP_BYTES)
+        reply = await infer(stage, text + bytes(4 * ON_LOOP_BYTES), str(len(text)))
+        assert (reply.status, stage.leases) == (200, 0)
+        assert stage.pool.count >= 2
+
+    play(script)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+def test_packed_inferences(encoding: str) -> None:
+    """The header tells the length of the JSON in what comes out."""
+    text = ask(None)
+    data = np.arange(10, dtype=np.float32).tobytes()
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "br": bytes}[encoding]
+
+    async def script(stage: Stage) -> None:
+        for body, header in ((ask(), None), (text + data, str(len(text)))):
+            reply = await infer(stage, memoryview(bytearray(pack(body))), header, encoding)
+            assert content(reply)["outputs"][0]["data"] == ONES
+        assert stage.leases == 0
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "name", "version", "code"),
+    [
+        (ask(), "x", "other", None, Code.HEADER_LENGTH_INVALID),
+        (ask(), "99999", "other", None, Code.HEADER_LENGTH_TOO_LARGE),
+        (b"{", None, "other", None, Code.JSON_INVALID),
+        (b"{}", None, "other", 7, Code.NO_INPUTS),
+        (b"{}", None, "m", 7, Code.NO_INPUTS),
+        (ask(), None, "other", None, Code.MODEL_MISSING),
+        (ask([0] * 3), None, "other", None, Code.MODEL_MISSING),
+        (ask(), None, "m", 7, Code.VERSION_MISSING),
+        (ask(), None, "m", 2, Code.VERSION_NOT_LOADED_YET),
+        (ask(), None, "m", 3, Code.VERSION_RETIRED),
+        (ask([0] * 3), None, "m", 3, Code.VERSION_RETIRED),
+        (ask([0] * 3), None, "m", None, Code.VALUE_COUNT),
+        (ask(None), None, "m", None, Code.BINARY_DATA_TOO_SHORT),
+    ],
+)
+def test_inferences_that_are_refused(
+    body: bytes, header: str | None, name: str, version: int | None, code: Code
+) -> None:
+    """First for their body, then for their model, then for what does not fit it; packed or not, and nothing is left."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(2, *FAILED)
+        stage.add(3, *RETIRED)
+        for is_quick in (True, False):
+            stage.executable.is_quick = is_quick
+            for each, encoding in ((body, ""), (gzip.compress(body), "gzip"), (body + b" " * ON_LOOP_BYTES, "")):
+                if header is not None and encoding == "" and each is not body:
+                    continue
+                with pytest.raises(Failure) as caught:
+                    await infer(stage, each, header, encoding, version, name)
+                assert caught.value.code is code
+                assert stage.leases == 0
+
+    play(script)
+
+
+def test_an_inference_waits_for_a_version_that_is_being_loaded() -> None:
+    """Its body is read first."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(2, Event.LOAD)
+        task = asyncio.ensure_future(infer(stage, ask(), version=2))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not task.done()
+        version = stage.registry.models["m"].versions[2]
+        version.instance = Instance(version.blueprint, FakeExecutable(2))
+        stage.registry.advance(Key("m", 2), Event.LOADED)
+        assert content(await task)["model_version"] == "2"
+        stage.add(4, Event.LOAD)
+        with pytest.raises(Failure) as caught:
+            await infer(stage, b"{}", version=4)
+        assert caught.value.code is Code.NO_INPUTS
+
+    play(script)
+
+
+def test_pictures_come_as_binary_strings() -> None:
+    """They are decoded in a thread; several each in one of its own."""
+    pictures = [np.full((2, 2, 3), value, np.uint8) for value in (1, 2, 3)]
+    files = [cv2.imencode(".png", each)[1].tobytes() for each in pictures]
+
+    async def script(stage: Stage) -> None:
+        stage.executable.inputs = {"b": spec("b", (3, 2, 2, 3))}
+        stage.executable.outputs = [spec("a", (3, 2, 2, 3))]
+        data = b"".join(len(each).to_bytes(4, "little") + each for each in files)
+        entry = {"name": "b", "shape": [3], "datatype": "BYTES", "parameters": {"binary_data_size": len(data)}}
+        text = json.dumps({"inputs": [entry]}).encode()
+        [output] = content(await infer(stage, text + data, str(len(text))))["outputs"]
+        np.testing.assert_array_equal(np.reshape(output["data"], output["shape"]), np.stack(pictures) + 1.0)
+        assert (stage.pool.count, stage.leases) == (3, 0)
+
+    play(script)
+
+
+def test_a_broken_picture_among_several() -> None:
+    """The failure is the answer, and no lease is left."""
+    whole = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+
+    async def script(stage: Stage) -> None:
+        stage.executable.inputs = {"b": spec("b", (3, 2, 2, 3))}
+        body = json.dumps({"instances": [{"b64": base64.b64encode(each).decode()} for each in (whole, b"x", b"y")]})
+        failure = await refused(stage, body.encode())
+        assert failure.code is Code.IMAGE_UNREADABLE
+        assert failure.text.endswith("position: [1]")
+
+    play(script)
+
+
+def test_what_the_server_and_a_model_are() -> None:
+    """The protocol's metadata; 0 is no word for the default version there."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(12, *LOADED)
+        stage.add(13, *FAILED)
+        stage.executable.info = {"labels": "x"}
+        assert content(stage.plane.server_metadata())["extensions"] == ["binary_tensor_data"]
+        assert content(stage.plane.server_metadata(("more",)))["extensions"] == ["binary_tensor_data", "more"]
+        found = content(stage.plane.model_metadata("m", 1))
+        assert (found["versions"], found["rt_info"]) == (["1", "12"], {"model_info": {"labels": "x"}})
+        assert found["inputs"] == [{"name": "b", "datatype": "FP32", "shape": [1, 10]}]
+        assert "rt_info" not in content(stage.plane.model_metadata("m", None))
+        for version, code in ((0, Code.VERSION_MISSING), (9, Code.VERSION_MISSING), (13, Code.VERSION_NOT_LOADED_YET)):
+            with pytest.raises(Failure) as caught:
+                stage.plane.model_metadata("m", version)
+            assert caught.value.code is code
+
+    play(script)
+
+
+def test_the_index_of_the_repository() -> None:
+    """What the configuration names, version by version, with reasons; or those that are ready."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(2, *FAILED)
+        stage.add(3, *RETIRED)
+        stage.add(4, Event.LOAD)
+        stage.add(1, *LOADED, name="not in the configuration any more")
+        stage.registry.models["m"].versions[2].failure = Failure(Code.COMPILE, "no such device")
+        stage.manager.names = ["empty", "lost", "m"]
+        stage.registry.add_model("lost").failure = Failure(Code.PATH_INVALID, "/lost")
+        found = [(each["name"], each.get("version"), each["state"], each["reason"]) for each in index(stage)]
+        assert found == [
+            ("empty", None, "UNAVAILABLE", "no versions"),
+            ("lost", None, "UNAVAILABLE", f"{TABLE[Code.PATH_INVALID].text} - /lost"),
+            ("m", "1", "READY", ""),
+            ("m", "2", "UNAVAILABLE", f"{TABLE[Code.COMPILE].text} - no such device"),
+            ("m", "3", "UNAVAILABLE", "unloaded"),
+            ("m", "4", "LOADING", ""),
+        ]
+        assert [(each["name"], each["version"]) for each in index(stage, b'{"ready": true}')] == [("m", "1")]
+        with pytest.raises(Failure) as caught:
+            index(stage, b"[")
+        assert caught.value.code is Code.JSON_INVALID
+
+    play(script)
+
+
+def index(stage: Stage, body: bytes = b"") -> Any:
+    """What the repository holds."""
+    return content(stage.plane.repository_index(body))
+
+
+def test_models_are_loaded_and_unloaded_by_request() -> None:
+    """An empty object says that it is done; what the client brings of its own is refused before."""
+
+    async def script(stage: Stage) -> None:
+        asked: list[str] = []
+
+        async def load(name: str) -> None:
+            asked.append(f"load {name}")
+
+        async def unload(name: str) -> None:
+            asked.append(f"unload {name}")
+
+        stage.manager.load, stage.manager.unload = load, unload  # type: ignore[attr-defined]
+        assert content(await stage.plane.load_model("m", b"{}")) == {}
+        assert content(await stage.plane.unload_model("m")) == {}
+        with pytest.raises(Failure) as caught:
+            await stage.plane.load_model("m", b'{"parameters": {"config": "{}"}}')
+        assert caught.value.code is Code.PARAMETERS_UNREADABLE
+        assert asked == ["load m", "unload m"]
+
+    play(script)

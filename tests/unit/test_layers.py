@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PACKAGE = "tornado_ovms"
 ROOT = Path(__file__).parents[2]
 
-WIRING = ("__main__", "cli", "manage", "server", "supervisor")
+WIRING = ("__main__", "cli", "healthcheck", "manage", "server", "supervisor")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "allocator": (),
     "core": (),

@@ -14,6 +14,7 @@ from tests.fakes import FakeClock, FakeEngine, FakeStorage, FakeWatcher, InlineE
 from tornado_ovms.core.lifecycle import Key
 from tornado_ovms.core.settings import Limits, ModelSettings
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.lookout import Lookout
 from tornado_ovms.serving.manager import Manager, Outcome, Source
 from tornado_ovms.serving.registry import Registry
@@ -36,7 +37,7 @@ class Stage:
     def __init__(self, source: Source = SOURCE) -> None:
         self.engine = FakeEngine()
         self.storage = FakeStorage()
-        self.registry = Registry()
+        self.registry = Registry(Metrics())
         self.clock = FakeClock()
         inline = InlineExecutor()
         self.watcher = FakeWatcher()
@@ -389,5 +390,97 @@ def test_a_retired_version_that_is_wanted_again() -> None:
             stage.storage.folders["/a"] = {1: 0}
             stage.manager.wake()
             await turns(stage, {"a": {1: "AVAILABLE"}})
+
+    play(script)
+
+
+def test_a_model_is_unloaded_until_it_is_loaded() -> None:
+    """Neither a poll nor a reload brings it back; it stays in the repository."""
+
+    async def script(stage: Stage) -> None:
+        stage.write(entry("b"), entry("a"))
+        async with running(stage, 1.0):
+            await stage.manager.unload("a")
+            gone = {"a": {1: "END"}, "b": {1: "AVAILABLE"}}
+            assert stage.states() == gone
+            await stage.manager.unload("a")
+            assert not (await stage.manager.reload()).changed
+            stage.storage.folders["/a"][2] = 0
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert stage.states() == gone
+            assert stage.manager.names == ["a", "b"]
+            await stage.manager.load("a")
+            assert stage.states()["a"] == {1: "END", 2: "AVAILABLE"}
+            loaded = len(stage.engine.loaded)
+            await stage.manager.load("a")
+            assert len(stage.engine.loaded) == loaded
+
+    play(script)
+
+
+@pytest.mark.parametrize("source", [SOURCE, Source(None, (ModelSettings("a", "/a"),))])
+def test_only_what_is_configured_can_be_loaded(source: Source) -> None:
+    """Neither what is unknown nor what was configured once; a model of the command line is configured, too."""
+
+    async def script(stage: Stage) -> None:
+        stage.write(entry("a"), entry("b"))
+        await stage.manager.start()
+        names = ["x"]
+        if source is SOURCE:
+            stage.write(entry("a"))
+            await stage.manager.reload()
+            names.append("b")
+        for name in names:
+            for action in (stage.manager.load, stage.manager.unload):
+                with pytest.raises(Failure) as caught:
+                    await action(name)
+                assert caught.value.code is Code.MODEL_MISSING
+        await stage.manager.unload("a")
+        assert stage.states()["a"] == {1: "END"}
+        await stage.manager.load("a")
+        assert stage.states()["a"] == {1: "AVAILABLE"}
+
+    play(script, source)
+
+
+def test_a_model_that_does_not_load_says_why() -> None:
+    """Its versions', or its folder's; asked again, it is tried again, without a pause."""
+
+    async def script(stage: Stage) -> None:
+        stage.engine.broken.add(Key("a", 1))
+        await stage.manager.start()
+        for _ in range(2):
+            tried = len(stage.engine.loaded)
+            with pytest.raises(Failure) as caught:
+                await stage.manager.load("a")
+            assert caught.value.code is Code.MODEL_UNREADABLE
+            assert len(stage.engine.loaded) > tried
+        stage.storage.folders["/a"] = {}
+        with pytest.raises(Failure) as caught:
+            await stage.manager.load("a")
+        del stage.storage.folders["/a"]
+        with pytest.raises(Failure) as caught:
+            await stage.manager.load("a")
+        assert caught.value.code is Code.PATH_INVALID
+        stage.engine.broken.clear()
+        stage.storage.folders["/a"] = {1: 0}
+        await stage.manager.load("a")
+        assert stage.states() == {"a": {1: "AVAILABLE"}}
+
+    play(script)
+
+
+def test_an_unload_waits_for_those_who_use_the_model() -> None:
+    """It is done when the last request is."""
+
+    async def script(stage: Stage) -> None:
+        await stage.manager.start()
+        with Lease(stage.registry.model("a").instance(1)):
+            unloaded = asyncio.ensure_future(stage.manager.unload("a"))
+            await turns(stage, {"a": {1: "UNLOADING"}})
+            assert not unloaded.done()
+        await unloaded
+        assert stage.states() == {"a": {1: "END"}}
 
     play(script)

@@ -1,37 +1,98 @@
-"""Metrics as text."""
+"""Cells, and all samples together."""
 
 from __future__ import annotations
 
-from prometheus_client.parser import text_string_to_metric_families
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from tornado_ovms.core import metric_families as families
 from tornado_ovms.core.settings import MetricsSettings
 from tornado_ovms.metrics import Metrics
 
 
-def test_gauges_are_exposed_as_the_reference_does() -> None:
-    """Whole numbers, sorted labels, only what was asked for."""
+def enabled(*names: str) -> Metrics:
+    """Metrics of which these families of the reference are served."""
     metrics = Metrics()
-    metrics.enable(MetricsSettings(enable=True, families=("ovms_streams",)))
-    metrics.set_version("m", 3, streams=4, infer_req_active=1)
-    assert metrics.expose().decode() == (
-        "# HELP ovms_streams Number of OpenVINO execution streams.\n"
-        "# TYPE ovms_streams gauge\n"
-        'ovms_streams{name="m",version="3"} 4\n'
+    metrics.enable(MetricsSettings(enable=True, families=names))
+    return metrics
+
+
+def test_a_counter_counts() -> None:
+    """The same labels are the same counter, in whatever order they come."""
+    metrics = enabled("ovms_requests_success")
+    labels = {"api": "KServe", "interface": "REST", "method": "ModelInfer", "name": "m", "version": "1"}
+    metrics.counter(families.REQUESTS_SUCCESS, **labels).value += 1
+    metrics.counter(families.REQUESTS_SUCCESS, **dict(reversed(labels.items()))).value += 2
+    assert (
+        'ovms_requests_success{api="KServe",interface="REST",method="ModelInfer",name="m",version="1"} 3\n'
+        in metrics.expose(openmetrics=False).decode()
     )
 
 
+@pytest.mark.parametrize(("value", "bucket"), [(0, "10"), (10, "10"), (10.5, "18"), (67466, "67466"), (2e9, "+Inf")])
+def test_an_observation_is_in_its_bucket(value: float, bucket: str) -> None:
+    """One that equals a bound is below it."""
+    metrics = enabled("ovms_inference_time_us")
+    metrics.histogram(families.INFERENCE_TIME, name="m", version="1").observe(value)
+    lines = metrics.expose(openmetrics=False).decode().splitlines()
+    counts = [line.rpartition(" ") for line in lines if line.startswith("ovms_inference_time_us_bucket")]
+    assert len(counts) == 34
+    first = next(name for name, _, count in counts if count == "1")
+    assert first == f'ovms_inference_time_us_bucket{{name="m",version="1",le="{bucket}"}}'
+
+
+def test_a_gauge_is_asked() -> None:
+    """When somebody looks; the last one that was given tells."""
+    metrics = enabled("ovms_streams")
+    metrics.gauge(families.STREAMS, lambda: 1, name="m", version="1")
+    value = 4
+    metrics.gauge(families.STREAMS, lambda: value, name="m", version="1")
+    value = 5
+    assert 'ovms_streams{name="m",version="1"} 5\n' in metrics.expose(openmetrics=False).decode()
+
+
 def test_names_may_hold_anything() -> None:
-    """Quotes, backslashes and line feeds come through a parser unharmed."""
-    metrics = Metrics()
-    metrics.enable(MetricsSettings(enable=True, families=("ovms_streams",)))
+    """Quotes, backslashes and line feeds come through parsers unharmed."""
+    metrics = enabled("ovms_streams")
     name = 'a"b\\c\nd/ü'
-    metrics.set_version(name, 1, streams=1)
-    (family,) = text_string_to_metric_families(metrics.expose().decode())
-    assert family.samples[0].labels["name"] == name
+    metrics.gauge(families.STREAMS, lambda: 1, name=name, version="1")
+    for parse, openmetrics in ((parse_text, False), (parse_openmetrics, True)):
+        found = {family.name: family for family in parse(metrics.expose(openmetrics=openmetrics).decode())}
+        assert found["ovms_streams"].samples[0].labels["name"] == name
 
 
-def test_nothing_is_exposed_before_there_is_something() -> None:
-    """Not even the head of a family."""
-    metrics = Metrics()
-    metrics.enable(MetricsSettings(enable=True, families=("ovms_streams",)))
-    assert metrics.expose() == b""
+def test_a_list_names_the_reference_s_families_only() -> None:
+    """Ours are served all the same, and so is what is about the process; nothing has a head without samples."""
+    metrics = enabled("ovms_streams")
+    metrics.gauge(families.STREAMS, lambda: 1, name="m", version="1")
+    metrics.gauge(families.CURRENT_REQUESTS, lambda: 1, name="m", version="1")
+    heads = {
+        line.split()[2] for line in metrics.expose(openmetrics=False).decode().splitlines() if line[:6] == "# TYPE"
+    }
+    assert "ovms_current_requests" not in heads
+    assert {"ovms_streams", "tornado_ovms_build_info", "process_cpu_seconds_total", "python_info"} <= heads
+    assert "tornado_ovms_loop_lag_seconds" not in heads
+
+
+def test_both_formats_have_the_same_samples() -> None:
+    """The reference's counters keep their names in OpenMetrics, where a counter could not have them."""
+    metrics = enabled(*families.DEFAULT_FAMILIES)
+    metrics.counter(families.REQUESTS_SUCCESS, name="m").value += 2
+    metrics.counter(families.REFUSED, reason="body_bytes").value += 3
+    metrics.histogram(families.REQUEST_TIME, name="m").observe(100.5)
+    text, openmetrics = (metrics.expose(openmetrics=each).decode() for each in (False, True))
+    assert openmetrics.endswith("# EOF\n")
+
+    def samples(found: object) -> set[tuple[str, str]]:
+        return {
+            (sample.name.removesuffix("_total"), str({key: float(each) if key == "le" else each for key, each in sample.labels.items()}))
+            for family in found  # type: ignore[attr-defined]
+            for sample in family.samples
+            if not sample.name.startswith(("process_", "python_"))
+        }
+
+    assert samples(parse_text(text)) == samples(parse_openmetrics(openmetrics))
+    for each in (text, openmetrics):  # the parser of the text format gives every counter the suffix
+        assert '\novms_requests_success{name="m"} 2\n' in each
+        assert '\ntornado_ovms_refused_requests_total{reason="body_bytes"} 3\n' in each

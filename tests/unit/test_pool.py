@@ -36,7 +36,7 @@ def test_it_infers(shape: tuple[int, int]) -> None:
     async def play() -> list[np.ndarray]:
         used = pool(models.adder(shape))
         try:
-            return await used.infer({"b": array})
+            return (await used.infer({"b": array})).outputs
         finally:
             used.close()
 
@@ -53,7 +53,7 @@ def test_every_element_type_passes_through(kind: str) -> None:
     async def play() -> list[np.ndarray]:
         used = pool(models.passthrough((-1, -1), kind))
         try:
-            return await used.infer({"x": array})
+            return (await used.infer({"x": array})).outputs
         finally:
             used.close()
 
@@ -69,7 +69,7 @@ def test_strings_pass_through() -> None:
     async def play() -> list[np.ndarray]:
         used = pool(models.model([x := models.parameter("x", (-1, -1), "string")], x=x))
         try:
-            return await used.infer({"x": array})
+            return (await used.infer({"x": array})).outputs
         finally:
             used.close()
 
@@ -85,7 +85,7 @@ def test_callers_are_served_in_line() -> None:
         done: list[int] = []
 
         async def ask(number: int) -> None:
-            (answer,) = await used.infer({"b": np.full((1, 10), number, np.float32)})
+            (answer,) = (await used.infer({"b": np.full((1, 10), number, np.float32)})).outputs
             assert answer[0, 0] == number + 1
             done.append(number)
 
@@ -108,7 +108,7 @@ def test_a_failed_inference_is_found_and_its_request_goes_on() -> None:
         used = pool(model, refusal=Code.RESHAPE)
         with pytest.raises(Failure) as caught:
             await used.infer({"b": np.zeros((1, 11), np.float32)})
-        (answer,) = await used.infer({"b": np.zeros((1, 10), np.float32)})
+        (answer,) = (await used.infer({"b": np.zeros((1, 10), np.float32)})).outputs
         used.close()
         return caught.value, answer
 
@@ -124,7 +124,7 @@ def test_an_array_that_openvino_refuses_is_a_failure() -> None:
         used = pool(models.adder((-1, 10)))
         with pytest.raises(Failure):
             await used.infer({"b": np.zeros((1, 10), np.int8)})
-        (answer,) = await used.infer({"b": np.zeros((1, 10), np.float32)})
+        (answer,) = (await used.infer({"b": np.zeros((1, 10), np.float32)})).outputs
         used.close()
         return answer
 
@@ -194,10 +194,10 @@ def test_states_go_from_one_inference_to_the_next() -> None:
         sums = []
         states: dict[str, States | None] = {"a": None, "b": None}
         for name, value in (("a", 1), ("b", 10), ("a", 2), ("b", 20), ("a", 5)):
-            outputs, states[name] = await used.infer_with_states(
+            inference, states[name] = await used.infer_with_states(
                 {"input": np.array([[value]], np.float32)}, states[name]
             )
-            sums.append(float(outputs[0][0, 0]))
+            sums.append(float(inference.outputs[0][0, 0]))
         used.close()
         return sums
 

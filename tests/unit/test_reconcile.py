@@ -12,6 +12,7 @@ from tests.fakes import FakeClock, FakeEngine, FakeStorage, InlineExecutor
 from tornado_ovms.core.lifecycle import Key, State
 from tornado_ovms.core.settings import AllVersions, Limits, ModelSettings
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving import reconcile
 from tornado_ovms.serving.reconcile import Converged, Reconciler, Wish
 from tornado_ovms.serving.registry import Registry
@@ -28,7 +29,7 @@ class Stage:
         self.engine = FakeEngine()
         self.storage = FakeStorage()
         self.storage.folders["/m"] = {1: 0}
-        self.registry = Registry()
+        self.registry = Registry(Metrics())
         self.clock = FakeClock()
         self.late_ends: list[None] = []
         self.reconciler = Reconciler(

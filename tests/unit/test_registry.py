@@ -10,7 +10,8 @@ from tests.fakes import FakeExecutable
 from tornado_ovms.core.lifecycle import Blueprint, Event, Key
 from tornado_ovms.core.settings import ModelSettings
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.serving.registry import Registry, Version
+from tornado_ovms.metrics import Metrics
+from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.servable import Instance, Lease
 
 
@@ -21,10 +22,10 @@ def blueprint(version: int = 1) -> Blueprint:
 
 def with_versions(*events: tuple[int, tuple[Event, ...]]) -> Registry:
     """A registry in which versions of m have lived through events."""
-    registry = Registry()
+    registry = Registry(Metrics())
     model = registry.add_model("m")
     for number, each in events:
-        model.versions[number] = Version(blueprint(number))
+        model.versions[number] = registry.add_version(blueprint(number))
         for event in each:
             if event is Event.LOADED:
                 model.versions[number].instance = Instance(blueprint(number), FakeExecutable(number))
@@ -77,7 +78,7 @@ def test_a_version_that_is_being_loaded_is_waited_for() -> None:
 
     async def play() -> int:
         registry = with_versions((1, (Event.LOAD,)))
-        waiting = asyncio.ensure_future(registry.model("m").lease_when_loaded(1))
+        waiting = asyncio.ensure_future(registry.model("m").version(1).lease_when_loaded())
         await asyncio.sleep(0)
         assert not waiting.done()
         registry.models["m"].versions[1].instance = Instance(blueprint(), FakeExecutable())
@@ -94,7 +95,9 @@ def test_waiting_ends_with_the_load_or_the_time(end: Event | None) -> None:
 
     async def play() -> None:
         registry = with_versions((1, (Event.LOAD,)))
-        waiting = asyncio.ensure_future(registry.model("m").lease_when_loaded(1, timeout_s=0 if end is None else 60))
+        waiting = asyncio.ensure_future(
+            registry.model("m").version(1).lease_when_loaded(timeout_s=0 if end is None else 60)
+        )
         await asyncio.sleep(0)
         if end is not None:
             registry.advance(Key("m", 1), end)

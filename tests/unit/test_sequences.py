@@ -77,8 +77,8 @@ class Stage:
     async def take(self, number: int, value: float, control: Control = Control.CONTINUE) -> tuple[int, float]:
         """One request: the id and the sum that come back."""
         array = np.full((1, 10), value, np.float32)
-        found, outputs = await self.sequences.infer(Step(number, control), {"b": array})
-        return found, float(outputs[0][0, 0])
+        found, inference = await self.sequences.infer(Step(number, control), {"b": array})
+        return found, float(inference.outputs[0][0, 0])
 
     async def refusal(self, number: int, control: Control = Control.CONTINUE) -> Code:
         """The code of a request that fails."""

@@ -121,11 +121,16 @@ def read_flat(value: Any, name: str, precision: Precision, code: Code) -> np.nda
 
 def _leaves(value: Any) -> list[Any]:
     """The values of nested lists, in order."""
-    level = value.tolist() if type(value) is Numbers else value
-    while any(type(each) in (list, Numbers) for each in level):
-        inner = (each.tolist() if type(each) is Numbers else each for each in level)
-        level = list(chain.from_iterable(each if type(each) is list else (each,) for each in inner))
-    return list(level)
+    leaves, pending = [], [value]
+    while pending:
+        each = pending.pop()
+        if type(each) is Numbers:
+            each = each.tolist()
+        if type(each) is list:
+            pending.extend(reversed(each))
+        else:
+            leaves.append(each)
+    return leaves
 
 
 class _Place:

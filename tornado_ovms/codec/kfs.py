@@ -18,11 +18,11 @@ import orjson
 
 from tornado_ovms.codec import arrays, document
 from tornado_ovms.codec.encoded import Encoded
-from tornado_ovms.codec.numeric import Numbers
+from tornado_ovms.codec.numeric import MAX_RANK, Numbers
 from tornado_ovms.codec.outputs import check_finite, dump_slices
 from tornado_ovms.core.settings import NonFinite
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.core.tensors import BY_KSERVE, Precision, Shape
+from tornado_ovms.core.tensors import BY_KSERVE, INT32_MAX, Precision, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,10 +38,16 @@ HEADER: Final = "Inference-Header-Content-Length"
 
 EXTENSIONS: Final = ("binary_tensor_data",)
 
+SIZE: Final = "binary_data_size"
+"""The parameter of an input, and of an output, that says how many bytes of binary data are its."""
+
 _LENGTH: Final = struct.Struct("<I")
 """What stands before each element of binary BYTES."""
 
-_MAX_DIM: Final = 2**63 - 1
+_MAX_LENGTH: Final = 2**63 - 1
+
+_MAX_VALUES: Final = 2**59
+"""More than any memory holds; numpy counts bytes with 63 bits, also where a dimension of 0 leaves none."""
 
 
 class InferInput(NamedTuple):
@@ -77,6 +83,16 @@ class InferRequest(NamedTuple):
     outputs: Mapping[str, bool] | None
     is_binary: bool
 
+    @property
+    def loose_bytes(self) -> int:
+        """How much binary data cannot be used where it lies: ``fit`` copies it, or takes it apart into strings."""
+        return sum(
+            len(each.values)
+            for each in self.inputs
+            if isinstance(each.values, memoryview)
+            and (each.values.readonly or each.datatype == Precision.STRING.kserve)
+        )
+
 
 def read(body: bytes | memoryview, header: str | None, limits: Limits) -> InferRequest:
     """Read the body of an inference request.
@@ -104,17 +120,25 @@ def read(body: bytes | memoryview, header: str | None, limits: Limits) -> InferR
         raise Failure(Code.NO_INPUTS)
     if type(inputs) is not list:
         raise Failure(Code.INPUT_UNREADABLE, f"inputs: Expected: a list; Actual: {_kind(inputs)}")
-    data = _BinaryData(memoryview(body)[length:])
-    read_inputs = [_read_input(each, f"inputs[{index}]", data, len(inputs)) for index, each in enumerate(inputs)]
-    return InferRequest(identity, parameters, read_inputs, outputs, is_binary)
+    entries = [_read_input(each, f"inputs[{index}]", is_only=len(inputs) == 1) for index, each in enumerate(inputs)]
+    return InferRequest(identity, parameters, _deal(entries, memoryview(body)[length:]), outputs, is_binary)
+
+
+def check_header(header: str | None) -> None:
+    """Look at the header ``HEADER``, if there is one.
+
+    Raises:
+        Failure: HEADER_LENGTH_INVALID unless it is a number.
+    """
+    if header is not None and not (header.isascii() and header.isdecimal() and len(header) <= len(str(_MAX_LENGTH))):
+        raise Failure(Code.HEADER_LENGTH_INVALID, f"Expected: an integer; Actual: {header[:40]!r}")
 
 
 def _read_length(header: str | None, size: int) -> int:
     """How long the JSON is."""
+    check_header(header)
     if header is None:
         return size
-    if not (header.isascii() and header.isdecimal() and len(header) <= len(str(_MAX_DIM))):
-        raise Failure(Code.HEADER_LENGTH_INVALID, f"Expected: an integer; Actual: {header[:40]!r}")
     if int(header) > size:
         raise Failure(Code.HEADER_LENGTH_TOO_LARGE, f"Expected: at most {size}; Actual: {header}")
     return int(header)
@@ -158,49 +182,51 @@ def _read_outputs(outputs: Any, *, is_binary: bool) -> Mapping[str, bool] | None
     return wanted or None
 
 
-class _BinaryData:
-    """What follows the JSON; inputs take their data from its beginning, in their order."""
+class _Entry(NamedTuple):
+    """An input as the JSON tells it: its values are still missing if they are binary."""
 
-    def __init__(self, rest: memoryview) -> None:
-        self.rest = rest
-
-    def take(self, size: int, where: str) -> memoryview:
-        """The next bytes."""
-        if size > len(self.rest):
-            raise Failure(
-                Code.BINARY_DATA_TOO_SHORT, f"{where}: Expected: {size} bytes; Actual: {len(self.rest)} bytes"
-            )
-        taken, self.rest = self.rest[:size], self.rest[size:]
-        return taken
+    given: InferInput
+    parameters: Parameters
 
 
-def _read_input(tree: Any, where: str, data: _BinaryData, count: int) -> InferInput:
-    """One of ``count`` inputs."""
+_MISSING: Final = memoryview(b"")
+
+
+def _read_input(tree: Any, where: str, *, is_only: bool) -> _Entry:
+    """One of the inputs, or the only one."""
     if type(tree) is not dict:
         _refuse(where, "an object", tree)
     name, datatype, shape = (tree.get(key) for key in ("name", "datatype", "shape"))
     if type(name) is not str:
         _refuse(f"{where}.name", "a string", name)
+    sizes = _read_shape(shape, where)
     if type(datatype) is not str:
         _refuse(f"{where}.datatype", "a string", datatype)
-    if type(shape) is Numbers:
-        shape = shape.tolist()
-    if type(shape) is not list or not all(type(dim) is int and 0 <= dim <= _MAX_DIM for dim in shape):
-        _refuse(f"{where}.shape", "a list of integers from 0 up", shape)
     parameters = _read_parameters(tree, f"{where}.")
-    sizes = tuple(shape)
+    given = InferInput(name, datatype, sizes, _MISSING)
     if "data" not in tree:
-        size = _find_size(parameters, datatype, sizes, len(data.rest) if count == 1 else None, where)
-        return InferInput(name, datatype, sizes, data.take(size, where))
-    if "binary_data_size" in parameters:
-        raise Failure(Code.DATA_TWICE, f"{where}: Expected: data or parameters.binary_data_size; Actual: both")
+        if datatype == Precision.STRING.kserve and SIZE not in parameters and not (is_only and sizes == (1,)):
+            _refuse(f"{where}.data", f"a list, or parameters.{SIZE}", None)
+        return _Entry(given, parameters)
     values = tree["data"]
     if type(values) not in (list, Numbers):
         _refuse(f"{where}.data", "a list", values)
     precision = BY_KSERVE.get(datatype)
     if precision is None:
         raise Failure(Code.DATATYPE_UNKNOWN, f"{where}.datatype: Expected: one of {_KNOWN}; Actual: {datatype[:40]}")
-    return InferInput(name, datatype, sizes, arrays.read_flat(values, name, precision, Code.INPUT_UNREADABLE))
+    read_values = arrays.read_flat(values, name, precision, Code.INPUT_UNREADABLE)
+    return _Entry(given._replace(values=read_values), parameters)
+
+
+def _read_shape(shape: Any, where: str) -> tuple[int, ...]:
+    """A shape that an array can have."""
+    if type(shape) is Numbers:
+        shape = shape.tolist()
+    if type(shape) is not list or not all(type(dim) is int and 0 <= dim <= INT32_MAX for dim in shape):
+        _refuse(f"{where}.shape", f"a list of integers from 0 to {INT32_MAX}", shape)
+    if len(shape) > MAX_RANK or math.prod(filter(None, shape)) > _MAX_VALUES:
+        _refuse(f"{where}.shape", f"at most {MAX_RANK} dimensions, and {_MAX_VALUES} values", shape)
+    return tuple(shape)
 
 
 _KNOWN: Final = ", ".join(BY_KSERVE)
@@ -210,22 +236,47 @@ def _refuse(where: str, expected: str, actual: object) -> NoReturn:
     raise Failure(Code.INPUT_UNREADABLE, f"{where}: Expected: {expected}; Actual: {_kind(actual)}")
 
 
-def _find_size(parameters: Parameters, datatype: str, sizes: tuple[int, ...], rest: int | None, where: str) -> int:
-    """How many bytes of binary data belong to an input; ``rest`` is what is left, if there is no other input."""
-    size = parameters.get("binary_data_size")
-    if size is not None:
-        if type(size) is not int or size < 0:
-            raise Failure(Code.BINARY_SIZE_INVALID, f"{where}: Expected: an integer from 0 up; Actual: {_kind(size)}")
-        return size
-    precision = BY_KSERVE.get(datatype)
-    if precision is Precision.STRING:
-        if rest is None or sizes != (1,):
-            _refuse(f"{where}.data", "a list, or parameters.binary_data_size", None)
-        return rest
-    dtype = precision.dtype if precision is not None else None
-    if dtype is None:
-        raise Failure(Code.DATATYPE_UNKNOWN, f"{where}.datatype: Expected: one of {_KNOWN}; Actual: {datatype[:40]}")
-    return math.prod(sizes) * dtype.itemsize
+def _deal(entries: Sequence[_Entry], rest: memoryview) -> list[InferInput]:
+    """The inputs with their shares of the binary data, which lie one behind the other."""
+    inputs = []
+    for index, (given, parameters) in enumerate(entries):
+        if SIZE in parameters:
+            if _count(given.values):
+                raise Failure(Code.DATA_TWICE, f"inputs[{index}]: Expected: data or parameters.{SIZE}; Actual: both")
+        elif given.values is not _MISSING:
+            inputs.append(given)
+            continue
+        size = _find_size(given, parameters, f"inputs[{index}]", len(rest))
+        if size > len(rest):
+            raise Failure(
+                Code.BINARY_DATA_TOO_SHORT, f"inputs[{index}]: Expected: {size} bytes; Actual: {len(rest)} bytes"
+            )
+        inputs.append(given._replace(values=rest[:size]))
+        rest = rest[size:]
+    return inputs
+
+
+def _find_size(given: InferInput, parameters: Parameters, where: str, rest: int) -> int:
+    """How many bytes of binary data belong to an input: as it says, or all that its shape needs.
+
+    A single element of BYTES takes all the ``rest``; elements of a datatype that nobody knows take nothing.
+    """
+    size = parameters.get(SIZE)
+    if size is None:
+        dtype = BY_KSERVE.get(given.datatype, Precision.UNDEFINED).dtype
+        if given.datatype == Precision.STRING.kserve:
+            return rest
+        return math.prod(given.shape) * dtype.itemsize if dtype is not None else 0
+    if type(size) is not int or size < 0:
+        raise Failure(Code.BINARY_SIZE_INVALID, f"{where}: Expected: an integer from 0 up; Actual: {_kind(size)}")
+    return size
+
+
+def _count(values: np.ndarray | Encoded | memoryview) -> int:
+    """How many values there are, or bytes."""
+    if isinstance(values, Encoded):
+        return len(values.values)
+    return values.size if isinstance(values, np.ndarray) else len(values)
 
 
 def fit(request: InferRequest, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray | Encoded]:
@@ -255,11 +306,13 @@ def _fit(given: InferInput, spec: TensorSpec) -> np.ndarray | Encoded:
         if spec.precision.kserve != given.datatype:
             raise spec.refusal(Code.PRECISION, spec.precision.value, given.datatype[:40])
         spec.accept(shape)
+        if spec.precision.dtype is None:
+            raise Failure(Code.UNSUPPORTED_INPUT_PRECISION, f"input name: {spec.name}")
     if isinstance(values, memoryview):
         if not is_text:
             return _share(values, shape, count, spec)
         values = _split(values, shape, spec)
-    found = len(values.values) if isinstance(values, Encoded) else values.size
+    found = _count(values)
     if found != count:
         raise spec.refusal(Code.VALUE_COUNT, f"{count} values", f"{found} values")
     return Encoded(values.values, shape) if isinstance(values, Encoded) else values.reshape(shape)
@@ -267,8 +320,7 @@ def _fit(given: InferInput, spec: TensorSpec) -> np.ndarray | Encoded:
 
 def _share(data: memoryview, shape: tuple[int, ...], count: int, spec: TensorSpec) -> np.ndarray:
     """An array on the memory of binary data, or a copy if it cannot be used like that."""
-    dtype = spec.precision.dtype
-    assert dtype is not None  # noqa: S101 - it has a name in the protocol
+    dtype = np.dtype(spec.precision.dtype)
     if len(data) != count * dtype.itemsize:
         raise spec.refusal(Code.CONTENT_SIZE, f"{count * dtype.itemsize} bytes", f"{len(data)} bytes")
     array = np.frombuffer(data, dtype).reshape(shape)
@@ -319,13 +371,13 @@ def write_inference(
         pieces += (b"," if index else b"", orjson.dumps(entry)[:-1])
         if wanted.get(spec.name, request.is_binary):
             data = _pack(spec, values)
-            size = sum(map(len, data))
-            pieces.append(b',"parameters":{"binary_data_size":%d}}' % size if size else b"}")
+            # Also for an empty output, unlike the reference: without it tritonclient looks for values in the JSON.
+            pieces.append(b',"parameters":{"binary_data_size":%d}}' % sum(map(len, data)))
             binary += data
         else:
             pieces += (b',"data":', *_write_data(spec, values, non_finite), b"}")
     pieces.append(b"]}")
-    has_binary = bool(binary) or any(wanted.get(spec.name, request.is_binary) for spec, _ in chosen)
+    has_binary = any(wanted.get(spec.name, request.is_binary) for spec, _ in chosen)
     return [*pieces, *binary], sum(map(len, pieces)) if has_binary else None
 
 

@@ -173,9 +173,10 @@ def _our_faults(arguments: Arguments) -> Iterator[str]:
     """What the reference does not know; last, so that its own sentences come first."""
     if rest_port(arguments) == 0:
         yield "rest_port is not set, and there is no gRPC in this server: port alone serves nothing"
-    choices = OPTIONS["non_finite"].choices
-    if arguments.text("non_finite") not in choices:
-        yield f"non_finite should be one of: {', '.join(choices)}"
+    for name in ("non_finite", "ready_when", "log_format"):
+        choices = OPTIONS[name].choices
+        if arguments.text(name) not in choices:
+            yield f"{name} should be one of: {', '.join(choices)}"
     if not is_warmup(arguments.text("warmup")):
         yield f"warmup should be {WARMUP}"
     if not 1 <= arguments.number("max_json_depth") <= MAX_JSON_DEPTH:

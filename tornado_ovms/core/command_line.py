@@ -17,10 +17,12 @@ from tornado_ovms.core.settings import (
     CorsSettings,
     LatestVersions,
     Limits,
+    LogFormat,
     MetricsSettings,
     ModelSettings,
     NonFinite,
     PluginValue,
+    ReadyWhen,
     ServerSettings,
     SpecificVersions,
     VersionPolicy,
@@ -87,6 +89,10 @@ def server_settings(arguments: Arguments, folder: str, cpus: int) -> ServerSetti
         ),
         demo=arguments.flag("demo"),
         manage=arguments.flag("manage"),
+        ready_when=ReadyWhen(arguments.text("ready_when")),
+        server_timing=arguments.flag("server_timing"),
+        access_log=arguments.number("access_log"),
+        log_format=LogFormat(arguments.text("log_format")),
         warnings=tuple(warnings),
     )
 

@@ -158,6 +158,27 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
             False,
         ),
         Option(
+            "ready_when",
+            Kind.TEXT,
+            "When /v2/health/ready says yes: once the first loading has ended, whatever came of it (started); while a "
+            "version of any model serves (any); while one of each model does (all).",
+            "started",
+            choices=("started", "any", "all"),
+        ),
+        Option("server_timing", Kind.FLAG, "Tell in the header Server-Timing how long each stage took.", False),
+        Option(
+            "access_log",
+            Kind.U32,
+            "Log one of so many requests, and each that fails with 500 or more; 0: none.",
+            0,
+        ),
+        Option("log_format", Kind.TEXT, "How log lines are written.", "text", choices=("text", "json")),
+        Option(
+            "healthcheck",
+            Kind.FLAG,
+            "Ask the server on --rest_port, or on that of process 1, whether it is ready, and exit with 0 if it is.",
+        ),
+        Option(
             "warmup",
             Kind.TEXT,
             "What each version infers before it takes requests: none, zeros, or the name of a file beside the model "

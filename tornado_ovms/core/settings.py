@@ -25,6 +25,21 @@ class NonFinite(Enum):
     ERROR = "error"
 
 
+class ReadyWhen(Enum):
+    """When ``/v2/health/ready`` says yes (ours; the reference knows the first only)."""
+
+    STARTED = "started"
+    ANY = "any"
+    ALL = "all"
+
+
+class LogFormat(Enum):
+    """How log lines are written: as the reference does, or as JSON objects (ours)."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 @dataclass(frozen=True, slots=True)
 class LatestVersions:
     """Serve the ``count`` highest versions."""
@@ -154,4 +169,8 @@ class ServerSettings:
     limits: Limits = Limits()
     demo: bool = False
     manage: bool = False
+    ready_when: ReadyWhen = ReadyWhen.STARTED
+    server_timing: bool = False
+    access_log: int = 0
+    log_format: LogFormat = LogFormat.TEXT
     warnings: tuple[str, ...] = ()

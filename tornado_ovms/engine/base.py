@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from tornado_ovms.core.tensors import TensorSpec
 
 
+class Inference(NamedTuple):
+    """What an inference gave, and how long it took.
+
+    Attributes:
+        outputs: in the order of the executable's, owned by the caller.
+        wait_s: seconds in line for an infer request.
+        infer_s: seconds from the start to OpenVINO's call back.
+    """
+
+    outputs: Sequence[np.ndarray]
+    wait_s: float
+    infer_s: float
+
+
 States = Mapping[str, "np.ndarray"]
 """Values of a model's states (OpenVINO's ReadValue and Assign), by the name of the variable."""
 
@@ -50,10 +64,10 @@ class Executable(Protocol):
     def is_quick(self) -> bool:
         """Whether an inference takes less time than handing it to another thread; then ``infer_now`` may be used."""
 
-    def infer_now(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def infer_now(self, arrays: Mapping[str, np.ndarray]) -> Inference:
         """As ``infer``, at once and on the caller's thread; only if ``is_quick``."""
 
-    async def infer(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    async def infer(self, arrays: Mapping[str, np.ndarray]) -> Inference:
         """Run the model once, waiting in line for a free infer request.
 
         Args:
@@ -61,20 +75,17 @@ class Executable(Protocol):
                 ``bytes``.
                 They must not change until the answer is there, and may be shared with the device without a copy.
 
-        Returns:
-            The outputs in the order of ``outputs``, owned by the caller.
-
         Raises:
             Failure: INFERENCE if the model refuses the input; RESHAPE if it does so for the sizes of an ``auto`` shape.
         """
 
     async def infer_with_states(
         self, arrays: Mapping[str, np.ndarray], states: States | None
-    ) -> tuple[list[np.ndarray], States]:
+    ) -> tuple[Inference, States]:
         """As ``infer``, from given values of the model's states; None stands for those it begins with.
 
         Returns:
-            The outputs, and the states after the inference, owned by the caller.
+            What it gave, and the states after it, owned by the caller.
         """
 
     def stats(self) -> ExecutableStats:

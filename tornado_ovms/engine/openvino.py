@@ -34,7 +34,11 @@ MAX_NIREQ: Final = 100000
 INFO: Final = "model_info"
 """The part of a model's runtime information that clients see."""
 
-ALWAYS_KNOWN: Final = frozenset({"CACHE_DIR", "ENABLE_MMAP", "DEVICE_PROPERTIES"})
+MMAP: Final = "ENABLE_MMAP"
+"""Off unless ``plugin_config`` says otherwise. Weights that OpenVINO maps are those of the file as it is now: one that is copied
+over changes the model that serves, and the process dies of SIGBUS while the file is shorter than it was."""
+
+ALWAYS_KNOWN: Final = frozenset({"CACHE_DIR", MMAP, "DEVICE_PROPERTIES"})
 """Keys that OpenVINO takes for every device, although the devices do not list them."""
 
 
@@ -143,7 +147,8 @@ class OpenVinoEngine:
                 f"Could not find file for model: {name} version: {version} in path: {blueprint.path}",
             )
         try:
-            return self._core.read_model(str(Path(blueprint.path, file)))
+            config = {MMAP: blueprint.settings.plugin_config.get(MMAP, False)}
+            return self._core.read_model(str(Path(blueprint.path, file)), config=config)
         except Exception as error:
             raise Failure(Code.MODEL_UNREADABLE, reason(error)) from error
 

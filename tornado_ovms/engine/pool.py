@@ -13,7 +13,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +22,7 @@ import openvino as ov
 
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import Precision, TensorSpec
-from tornado_ovms.engine.base import ExecutableStats, States
+from tornado_ovms.engine.base import ExecutableStats, Inference, States
 from tornado_ovms.engine.bridge import Completions
 
 if TYPE_CHECKING:
@@ -51,19 +51,22 @@ class _Job:
     """One inference that somebody waits for."""
 
     arrays: Sequence[np.ndarray]
-    future: asyncio.Future[tuple[list[np.ndarray], States]]
+    future: asyncio.Future[tuple[Inference, States]]
     has_states: bool
     states: States | None
+    begun: float = field(default_factory=time.perf_counter)
+    wait_s: float = 0.0
 
 
 class _Slot:
     """One infer request. ``job`` is set while it runs, and keeps the arrays alive that OpenVINO reads."""
 
-    __slots__ = ("job", "own", "request")
+    __slots__ = ("ended", "job", "own", "request", "started")
 
     def __init__(self, request: ov.InferRequest, inputs: Sequence[TensorSpec]) -> None:
         self.request = request
         self.job: _Job | None = None
+        self.started = self.ended = 0.0
         self.own = [request.get_input_tensor(i).data if _is_small(spec) else None for i, spec in enumerate(inputs)]
 
     def start(self, job: _Job) -> None:
@@ -72,6 +75,8 @@ class _Slot:
         if job.has_states:
             self._recall(job.states)
         self.fill(job.arrays)
+        self.started = time.perf_counter()
+        job.wait_s = self.started - job.begun
         self.request.start_async()
 
     def fill(self, arrays: Sequence[np.ndarray]) -> None:
@@ -181,7 +186,7 @@ class RequestPool:
         self._streams = int(find_property(model, "NUM_STREAMS", 1))
         self._slots = [_Slot(model.create_infer_request(), inputs) for _ in range(size)]
         for slot in self._slots:
-            slot.request.set_callback(self._completions.done, slot)
+            slot.request.set_callback(self._called_back, slot)
         self._quick = _find_quick(model, inputs)
         self._idle = list(self._slots)
         self._waiting: deque[_Job] = deque()
@@ -192,32 +197,34 @@ class RequestPool:
         """See ``Executable.is_quick``: small inputs of fixed sizes, and an inference of less than ``QUICK_S`` at load."""
         return self._quick is not None
 
-    def infer_now(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def infer_now(self, arrays: Mapping[str, np.ndarray]) -> Inference:
         """See ``Executable.infer_now``."""
         slot = self._quick
         if slot is None:
             raise ValueError("infer_now needs is_quick")
         try:
             slot.fill([arrays[name] for name in self._order])
+            begun = time.perf_counter()
             slot.request.infer()
-            return slot.outputs(self._indices)
+            infer_s = time.perf_counter() - begun
+            return Inference(slot.outputs(self._indices), 0.0, infer_s)
         except Exception as error:  # see _start
             raise self._failure(error) from error
 
-    async def infer(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    async def infer(self, arrays: Mapping[str, np.ndarray]) -> Inference:
         """See ``Executable.infer``. A caller that stops waiting leaves the line; what runs already is let finish."""
-        outputs, _ = await self._run(arrays)
-        return outputs
+        inference, _ = await self._run(arrays)
+        return inference
 
     async def infer_with_states(
         self, arrays: Mapping[str, np.ndarray], states: States | None
-    ) -> tuple[list[np.ndarray], States]:
+    ) -> tuple[Inference, States]:
         """See ``Executable.infer_with_states``."""
         return await self._run(arrays, has_states=True, states=states)
 
     def _run(
         self, arrays: Mapping[str, np.ndarray], *, has_states: bool = False, states: States | None = None
-    ) -> asyncio.Future[tuple[list[np.ndarray], States]]:
+    ) -> asyncio.Future[tuple[Inference, States]]:
         """Start an inference, or put it in the line."""
         job = _Job([arrays[name] for name in self._order], self._loop.create_future(), has_states, states)
         if self._idle:
@@ -240,11 +247,13 @@ class RequestPool:
         self._model = None
         self._quick = None
         while self._slots:
-            request = self._slots.pop().request
+            slot = self._slots.pop()
             with contextlib.suppress(RuntimeError):  # it failed, and nobody waits for its answer
-                request.wait()
+                slot.request.wait()
             # A callback holds its slot, which holds the request: a ring through C++ that Python cannot collect.
-            request.set_callback(_nothing, None)
+            slot.request.set_callback(_nothing, None)
+            # The pool, with its slots, is a ring, too: Python would collect it some time, and the model's memory with it.
+            del slot.request
 
     def _start(self, slot: _Slot, job: _Job) -> None:
         try:
@@ -255,6 +264,11 @@ class RequestPool:
         if self._reaper is None:
             self._reaper = self._loop.call_later(REAP_S, self._reap)
 
+    def _called_back(self, slot: _Slot) -> None:
+        """OpenVINO is done with a slot; its own thread says so."""
+        slot.ended = time.perf_counter()
+        self._completions.done(slot)
+
     def _finished(self, slot: _Slot) -> None:
         """OpenVINO is done with a slot."""
         if slot.job is None:
@@ -263,13 +277,14 @@ class RequestPool:
             self._end(slot, None)
             return
         try:
-            result = slot.outputs(self._indices), slot.states() if slot.job.has_states else _NO_STATES
+            inference = Inference(slot.outputs(self._indices), slot.job.wait_s, slot.ended - slot.started)
+            result = inference, slot.states() if slot.job.has_states else _NO_STATES
         except Exception as error:  # noqa: BLE001 - see _start
             self._end(slot, self._failure(error))
         else:
             self._end(slot, result)
 
-    def _end(self, slot: _Slot, result: tuple[list[np.ndarray], States] | Failure | None) -> None:
+    def _end(self, slot: _Slot, result: tuple[Inference, States] | Failure | None) -> None:
         """Answer a slot's job, if the answer is still wanted, and give the slot to whoever waits longest."""
         job, slot.job = slot.job, None
         if job is not None and not job.future.done():

@@ -24,9 +24,9 @@ def reload(plane: DataPlane, _request: Request) -> Awaitable[Reply]:
     return plane.reload()
 
 
-def metrics(plane: DataPlane, _request: Request) -> Reply:
-    """``GET /metrics``."""
-    return plane.metrics()
+def metrics(plane: DataPlane, request: Request) -> Awaitable[Reply]:
+    """``GET /metrics``, in the format that the client asks for."""
+    return plane.metrics(openmetrics="application/openmetrics-text" in request.headers.get("Accept", ""))
 
 
 ROUTES: Final = (

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import lru_cache, partial
 from http import HTTPStatus
 from http.client import responses
@@ -23,6 +24,7 @@ from tornado_ovms.codec.kfs import HEADER
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.http import admin, kfs, tfs
 from tornado_ovms.http.routes import METHODS, REFUSED_METHODS, Request, Route, Target, find
+from tornado_ovms.http.traffic import OTHER, REQUEST_ID, Answered, Traffic
 from tornado_ovms.serving.dataplane import MAX_DIGITS, ON_LOOP_BYTES, TEXT, Reply, refusal
 
 if TYPE_CHECKING:
@@ -54,15 +56,27 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         cors: the headers of every answer.
         body_bytes: the largest body that is read.
         pool: threads for the compression of large answers.
+        traffic: what hears of every answer.
         is_managed: whether clients may load and unload models.
+        tells_timing: whether answers say how long they took (``Server-Timing``).
     """
 
     def __init__(
-        self, plane: DataPlane, cors: CorsSettings, body_bytes: int, pool: Executor, *, is_managed: bool = False
+        self,
+        plane: DataPlane,
+        cors: CorsSettings,
+        body_bytes: int,
+        pool: Executor,
+        traffic: Traffic,
+        *,
+        is_managed: bool = False,
+        tells_timing: bool = False,
     ) -> None:
         self.plane = plane
         self.body_bytes = body_bytes
         self.pool = pool
+        self.traffic = traffic
+        self.tells_timing = tells_timing
         self.headers = _cors_headers(cors)
         self.open: set[Exchange] = set()
         # Clients ask for the same few paths again and again; those that do not must not fill the memory.
@@ -104,7 +118,10 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._connection: Any = connection  # HTTP1Connection, whose write() Tornado's base class does not promise
         self._chunks: list[bytes] = []
         self._size = 0
+        self._arrived = time.perf_counter()
+        self._request_id = ""
         self._method = ""
+        self._path = ""
         self._query = ""
         self._headers = httputil.HTTPHeaders()
         self._target: Target | Reply = EMPTY
@@ -115,12 +132,13 @@ class Exchange(httputil.HTTPMessageDelegate):
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
         """The request's head is there: find out where it goes, and refuse what is too large before it is sent."""
         self._method = start_line.method
-        path, _, self._query = start_line.path.partition("?")
+        self._path, _, self._query = start_line.path.partition("?")
         self._headers = headers
-        self._target = self._edge.find(self._method, path)
+        self._request_id = self._edge.traffic.request_id(headers.get(REQUEST_ID))
+        self._target = self._edge.find(self._method, self._path)
         length = headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > self._edge.body_bytes:
-            self._refuse_size(length)
+        if length.isdecimal() and (len(length) >= MAX_DIGITS or int(length) > self._edge.body_bytes):
+            self._refuse_size(length[:MAX_DIGITS])
 
     def data_received(self, chunk: bytes) -> None:
         """A piece of the body; what nobody is going to read is not kept."""
@@ -162,7 +180,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             self._refused = True
             self._chunks.clear()
             detail = f"Expected: {self._edge.body_bytes} bytes at most; Actual: {found}"
-            reply = refusal(Failure(Code.BODY_TOO_LARGE, detail))
+            reply = self._explain(Failure(Code.BODY_TOO_LARGE, detail))
             self._write(reply, self._headers_of(reply), close=True)
 
     def _ask(self) -> Reply | Awaitable[Reply]:
@@ -175,7 +193,7 @@ class Exchange(httputil.HTTPMessageDelegate):
                 self._edge.plane, Request(target.groups, self._query, self._headers, self._take_body())
             )
         except Exception as error:  # noqa: BLE001 - it is answered, and logged unless foreseen
-            return _explain(error)
+            return self._explain(error)
 
     def _take_body(self) -> bytes | memoryview:
         """The whole body. Binary data in it can be used where it lies: it may be written, and begins at a multiple of 16."""
@@ -192,7 +210,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         try:
             reply = found if isinstance(found, Reply) else await found
         except Exception as error:  # noqa: BLE001 - as above
-            reply = _explain(error)
+            reply = self._explain(error)
         headers = self._headers_of(reply)
         if coding := self._coding(reply):
             packed = await asyncio.get_running_loop().run_in_executor(self._edge.pool, pack, reply.body, coding)
@@ -201,7 +219,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         if _size(reply.body) <= ON_LOOP_BYTES:
             self._write(reply, headers)
             return
-        headers["Content-Length"] = str(_size(reply.body))
+        size = _size(reply.body)
+        headers["Content-Length"] = str(size)
         try:
             await self._connection.write_headers(_start_line(reply.status), headers)
             if self._method != "HEAD":
@@ -210,6 +229,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             self._connection.finish()
         except iostream.StreamClosedError:
             return  # the client went away meanwhile
+        self._tell(reply, size)
 
     def _coding(self, reply: Reply) -> str:
         """The content coding of an answer; empty if it is sent as it is."""
@@ -218,8 +238,13 @@ class Exchange(httputil.HTTPMessageDelegate):
     def _headers_of(self, reply: Reply) -> httputil.HTTPHeaders:
         headers = httputil.HTTPHeaders(self._edge.headers)
         headers["Content-Type"] = reply.content_type
+        headers[REQUEST_ID] = self._request_id
         for name, value in reply.headers:
             headers[name] = value
+        if self._edge.tells_timing and reply.timing is not None:
+            headers["Server-Timing"] = ", ".join(
+                f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in reply.timing._asdict().items()
+            )
         return headers
 
     def _write(self, reply: Reply, headers: httputil.HTTPHeaders, *, close: bool = False) -> None:
@@ -232,14 +257,32 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._connection.finish()
         if close:
             self._connection.close()
+        self._tell(reply, len(body))
 
+    def _explain(self, error: Exception) -> Reply:
+        """The answer to a request that failed; what was not foreseen is logged and not shown."""
+        if isinstance(error, Failure):
+            self._edge.traffic.refused(error.code)
+            return refusal(error)
+        log.error("Unforeseen error while answering request %s", self._request_id, exc_info=error)
+        return refusal(Failure(Code.INTERNAL))
 
-def _explain(error: Exception) -> Reply:
-    """The answer to a request that failed; what was not foreseen is logged and not shown."""
-    if isinstance(error, Failure):
-        return refusal(error)
-    log.error("Unforeseen error while answering a request", exc_info=error)
-    return refusal(Failure(Code.INTERNAL))
+    def _tell(self, reply: Reply, sent: int) -> None:
+        """Let it be counted, and logged."""
+        route = self._target.template if isinstance(self._target, Target) else OTHER
+        self._edge.traffic.answered(
+            Answered(
+                self._request_id,
+                self._method,
+                self._path,
+                route,
+                reply.status,
+                self._size,
+                sent,
+                time.perf_counter() - self._arrived,
+                reply.timing,
+            )
+        )
 
 
 def _size(body: Iterable[bytes | memoryview]) -> int:

@@ -73,15 +73,15 @@ ROUTES: Final = (
     route("GET", r"/v2/health/live", live),
     route("GET", r"/v2/health/ready", ready),
     route("GET", r"/v2", server),
-    route("GET", rf"{_MODEL}/?", metadata),
-    route("GET", rf"{_MODEL}/ready", model_ready),
-    route("POST", rf"{_MODEL}/infer", infer),
+    route("GET", rf"{_MODEL}/?", metadata, "/v2/models/NAME"),
+    route("GET", rf"{_MODEL}/ready", model_ready, "/v2/models/NAME/ready"),
+    route("POST", rf"{_MODEL}/infer", infer, "/v2/models/NAME/infer"),
 )
 
 MANAGED_ROUTES: Final = (
     route("GET", r"/v2", managed_server),
     route("POST", r"/v2/repository/index", index),
-    route("POST", rf"{_REPOSITORY}/load", load),
-    route("POST", rf"{_REPOSITORY}/unload", unload),
+    route("POST", rf"{_REPOSITORY}/load", load, "/v2/repository/models/NAME/load"),
+    route("POST", rf"{_REPOSITORY}/unload", unload, "/v2/repository/models/NAME/unload"),
 )
 """For ``--manage``, before the others."""

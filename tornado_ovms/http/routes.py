@@ -80,11 +80,19 @@ class Route(NamedTuple):
     method: str
     pattern: re.Pattern[str]
     endpoint: Endpoint
+    template: str
 
 
-def route(method: str, pattern: str, endpoint: Endpoint) -> Route:
-    """A route whose whole path must match; one character may stand before it, as in the reference (``//v1/config``)."""
-    return Route(method, re.compile(f".?{pattern}", re.ASCII), endpoint)
+def route(method: str, pattern: str, endpoint: Endpoint, template: str = "") -> Route:
+    """A route whose whole path must match; one character may stand before it, as in the reference (``//v1/config``).
+
+    Args:
+        method: GET or POST.
+        pattern: of the path, with the groups ``name`` and ``version``.
+        endpoint: what answers.
+        template: the path as metrics name it; the pattern if it has no groups.
+    """
+    return Route(method, re.compile(f".?{pattern}", re.ASCII), endpoint, template or pattern)
 
 
 VERSION: Final = r"(?:/versions/(?P<version>\d+)|/labels/\w+)?"
@@ -96,6 +104,7 @@ class Target(NamedTuple):
 
     endpoint: Endpoint
     groups: Mapping[str, str | None]
+    template: str
 
 
 def find(routes: Sequence[Route], method: str, path: str) -> Target:
@@ -118,6 +127,6 @@ def find(routes: Sequence[Route], method: str, path: str) -> Target:
     for each in routes:
         if found := each.pattern.fullmatch(path):
             if each.method == method:
-                return Target(each.endpoint, found.groupdict())
+                return Target(each.endpoint, found.groupdict(), each.template)
             other = True
     raise Failure(Code.UNSUPPORTED_METHOD if other else Code.INVALID_URL)

@@ -39,9 +39,9 @@ def metadata(plane: DataPlane, request: Request) -> Reply:
 _MODEL: Final = rf"/v1/models/(?P<name>[^/:]+){VERSION}"
 
 ROUTES: Final = (
-    route("POST", rf"{_MODEL}:predict", predict),
-    route("POST", rf"{_MODEL}:(?:classify|regress)", not_here),
+    route("POST", rf"{_MODEL}:predict", predict, "/v1/models/NAME:predict"),
+    route("POST", rf"{_MODEL}:(?:classify|regress)", not_here, "/v1/models/NAME:classify"),
     # A model may be called "metadata", so the name is looked for first.
-    route("GET", rf"/v1/models(?:/(?P<name>[^/:]+))?{VERSION}", status),
-    route("GET", rf"/v1/models(?:/(?P<name>[^/:]+))?{VERSION}/metadata", metadata),
+    route("GET", rf"/v1/models(?:/(?P<name>[^/:]+))?{VERSION}", status, "/v1/models/NAME"),
+    route("GET", rf"/v1/models(?:/(?P<name>[^/:]+))?{VERSION}/metadata", metadata, "/v1/models/NAME/metadata"),
 )

@@ -15,10 +15,13 @@ import numpy as np
 from tornado_ovms import __version__
 from tornado_ovms.codec import kfs, tfs
 from tornado_ovms.core import sequences
+from tornado_ovms.core.exposition import OPENMETRICS
+from tornado_ovms.core.exposition import TEXT as METRICS_TEXT
 from tornado_ovms.core.lifecycle import State
+from tornado_ovms.core.settings import ReadyWhen
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.engine.base import ExecutableStats
 from tornado_ovms.serving import requests
+from tornado_ovms.serving.observation import GET_METADATA, GET_STATUS, INFER, MODEL_METADATA, MODEL_READY, PREDICT
 from tornado_ovms.serving.servable import Lease
 
 if TYPE_CHECKING:
@@ -28,9 +31,11 @@ if TYPE_CHECKING:
     from tornado_ovms.codec.encoded import Encoded
     from tornado_ovms.core.settings import Limits, NonFinite
     from tornado_ovms.core.tensors import TensorSpec
+    from tornado_ovms.engine.base import Inference
     from tornado_ovms.metrics import Metrics
     from tornado_ovms.serving.manager import Manager, Outcome
-    from tornado_ovms.serving.registry import Model, Registry
+    from tornado_ovms.serving.observation import Call, Timing
+    from tornado_ovms.serving.registry import Model, Registry, Version
     from tornado_ovms.serving.sequences import Sequences
     from tornado_ovms.serving.servable import Instance
 
@@ -52,12 +57,13 @@ TEXT: Final = "text/plain; charset=utf-8"
 
 
 class Reply(NamedTuple):
-    """An answer: its HTTP status, its body in pieces, what the body is, and what else the head says."""
+    """An answer: its HTTP status, its body in pieces, what the body is, what else the head says, how long it took."""
 
     status: int
     body: Sequence[bytes | memoryview]
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+    timing: Timing | None = None
 
 
 def refusal(failure: Failure) -> Reply:
@@ -67,12 +73,10 @@ def refusal(failure: Failure) -> Reply:
 
 async def _take_step(
     lease: Lease, open_sequences: Sequences, step: sequences.Step, arrays: Mapping[str, np.ndarray]
-) -> Outputs:
-    """One request of a sequence; the answer tells its id."""
-    with lease as instance:
-        number, outputs = await open_sequences.infer(step, arrays)
-        told = (sequences.SPECS[sequences.ID], np.array([number], np.uint64))
-        return [*zip(instance.executable.outputs, outputs, strict=True), told]
+) -> tuple[int, Inference]:
+    """One request of a sequence: its id, and what came of it."""
+    with lease:
+        return await open_sequences.infer(step, arrays)
 
 
 def _json_bytes(body: bytes | memoryview, header: str | None) -> int:
@@ -113,6 +117,7 @@ class DataPlane:
         pool: threads for what takes long.
         limits: what a request may cost.
         non_finite: how NaN and the infinities are written.
+        ready_when: what readiness means.
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class DataPlane:
         pool: Executor,
         limits: Limits,
         non_finite: NonFinite,
+        ready_when: ReadyWhen = ReadyWhen.STARTED,
     ) -> None:
         self._metrics = metrics
         self._registry = registry
@@ -130,6 +136,7 @@ class DataPlane:
         self._pool = pool
         self._limits = limits
         self._non_finite = non_finite
+        self._ready_when = ready_when
 
     def predict(self, name: str, version: int | None, body: bytes, encoding: str = "") -> Reply | Awaitable[Reply]:
         """Answer a TensorFlow Serving prediction: at once if that takes less time than a task and a thread would cost.
@@ -145,18 +152,19 @@ class DataPlane:
         Raises:
             Failure: whatever is wrong with the request, the model or the inference.
         """
-        model = self._registry.model(name)
-        if encoding or len(body) > ON_LOOP_BYTES or model.is_loading(version):
-            return self._predict_later(model, version, body, encoding)
-        instance = model.instance(version)
-        order, request = requests.read_predict(body, encoding, instance, self._limits)
-        return self._answer(instance, request, partial(self._write_predictions, order))
+        found = self._registry.model(name).version(version)
+        with found.cells.begin(PREDICT) as call:
+            if encoding or len(body) > ON_LOOP_BYTES or found.is_loading:
+                return self._predict_later(call, found, body, encoding)
+            instance = found.serving()
+            order, request = requests.read_predict(body, encoding, instance, self._limits)
+            return self._answer(call, instance, request, partial(self._write_predictions, order))
 
-    async def _predict_later(self, model: Model, version: int | None, body: bytes, encoding: str) -> Reply:
+    async def _predict_later(self, call: Call, found: Version, body: bytes, encoding: str) -> Reply:
         """Answer a prediction that has to wait: for a version that is being loaded, for a large body to be read."""
-        with await model.lease_when_loaded(version) as instance:
+        with call, await found.lease_when_loaded() as instance:
             order, request = await self._in_pool(requests.read_predict, body, encoding, instance, self._limits)
-            return await self._answer_leased(Lease(instance), request, partial(self._write_predictions, order))
+            return await self._finish(call, instance, request, partial(self._write_predictions, order))
 
     def infer(
         self, name: str, version: int | None, body: bytes | memoryview, header: str | None, encoding: str = ""
@@ -173,54 +181,86 @@ class DataPlane:
         Raises:
             Failure: whatever is wrong with the request, the model or the inference.
         """
-        if encoding or _json_bytes(body, header) > ON_LOOP_BYTES:
-            return self._infer_later(name, version, body, header, encoding)
-        asked = requests.read_infer(body, header, encoding, self._limits)
-        model = self._registry.model(name)
-        if model.is_loading(version):
-            return self._infer_loaded(model, version, asked)
-        return self._answer_inference(model.instance(version), asked)
+        kfs.check_header(header)  # counted as nothing, as in the reference
+        model = self._registry.models.get(name)
+        found = model.find(version) if model is not None else None
+        if found is None:  # the reference reads the body before it looks for the model
+            return self._refuse_inference(name, version, body, header, encoding)
+        with found.cells.begin(INFER) as call:
+            if encoding or _json_bytes(body, header) > ON_LOOP_BYTES or found.is_loading:
+                return self._infer_later(call, found, body, header, encoding)
+            asked = requests.read_infer(body, header, encoding, self._limits)
+            instance = found.serving()
+            if asked.loose_bytes > ON_LOOP_BYTES:
+                return self._fit_later(call, Lease(instance), asked)
+            request = requests.fit_infer(asked, instance)
+            return self._answer(call, instance, request, partial(self._write_inference, instance, asked))
 
     async def _infer_later(
+        self, call: Call, found: Version, body: bytes | memoryview, header: str | None, encoding: str
+    ) -> Reply:
+        """Answer an inference that has to wait."""
+        with call:
+            asked = await self._in_pool(requests.read_infer, body, header, encoding, self._limits)
+            with await found.lease_when_loaded() as instance:
+                request = await self._in_pool(requests.fit_infer, asked, instance)
+                return await self._finish(call, instance, request, partial(self._write_inference, instance, asked))
+
+    async def _fit_later(self, call: Call, lease: Lease, asked: kfs.InferRequest) -> Reply:
+        """Answer an inference with much binary data that cannot be used where it lies, such as strings."""
+        with call, lease as instance:
+            request = await self._in_pool(requests.fit_infer, asked, instance)
+            return await self._finish(call, instance, request, partial(self._write_inference, instance, asked))
+
+    async def _refuse_inference(
         self, name: str, version: int | None, body: bytes | memoryview, header: str | None, encoding: str
     ) -> Reply:
-        """Answer an inference whose body is large."""
-        asked = await self._in_pool(requests.read_infer, body, header, encoding, self._limits)
-        return await self._infer_loaded(self._registry.model(name), version, asked)
+        """Say what is wrong with the body, or that there is no such model or version."""
+        await self._in_pool(requests.read_infer, body, header, encoding, self._limits)
+        self._registry.model(name).version(version)
+        raise Failure(Code.VERSION_NOT_LOADED_YET)  # it has appeared meanwhile
 
-    async def _infer_loaded(self, model: Model, version: int | None, asked: kfs.InferRequest) -> Reply:
-        """Answer an inference, if need be after its version has been loaded."""
-        with await model.lease_when_loaded(version) as instance:
-            answer = self._answer_inference(instance, asked)
-            return answer if isinstance(answer, Reply) else await answer
-
-    def _answer_inference(self, instance: Instance, asked: kfs.InferRequest) -> Reply | Awaitable[Reply]:
-        request = requests.fit_infer(asked, instance)
-        return self._answer(instance, request, partial(self._write_inference, instance, asked))
-
-    def _answer(self, instance: Instance, request: requests.Request, write: Write) -> Reply | Awaitable[Reply]:
-        """Answer a request that has been read."""
+    def _answer(
+        self, call: Call, instance: Instance, request: requests.Request, write: Write
+    ) -> Reply | Awaitable[Reply]:
+        """Answer a request that has been read: at once, or by an awaitable that holds a lease."""
         executable, arrays = instance.executable, request.values
         if request.step is not None or not executable.is_quick or not requests.are_arrays(arrays):
-            return self._answer_leased(Lease(instance), request, write)
-        return write(list(zip(executable.outputs, executable.infer_now(arrays), strict=True)))
+            return self._finish_leased(call, Lease(instance), request, write)
+        call.decoded()
+        inference = executable.infer_now(arrays)
+        call.inferred(inference)
+        reply = write(list(zip(executable.outputs, inference.outputs, strict=True)))
+        return reply._replace(timing=call.succeed())
 
-    async def _answer_leased(self, lease: Lease, request: requests.Request, write: Write) -> Reply:
-        """The same if it takes longer: pictures and texts are decoded, large answers written in a thread."""
-        with lease as instance:
-            outputs = await self._run(instance, request)
-            if sum(array.nbytes for _, array in outputs) > ON_LOOP_BYTES:
-                return await self._in_pool(write, outputs)
-            return write(outputs)
+    async def _finish_leased(self, call: Call, lease: Lease, request: requests.Request, write: Write) -> Reply:
+        with call, lease as instance:
+            return await self._finish(call, instance, request, write)
 
-    async def _run(self, instance: Instance, request: requests.Request) -> Outputs:
+    async def _finish(self, call: Call, instance: Instance, request: requests.Request, write: Write) -> Reply:
+        """Answer a request that has been read; pictures and texts are decoded, large answers written in a thread."""
+        outputs = await self._run(call, instance, request)
+        if sum(array.nbytes for _, array in outputs) > ON_LOOP_BYTES:
+            reply = await self._in_pool(write, outputs)
+        else:
+            reply = write(outputs)
+        return reply._replace(timing=call.succeed())
+
+    async def _run(self, call: Call, instance: Instance, request: requests.Request) -> Outputs:
         """The outputs of a request."""
         executable, values = instance.executable, request.values
         arrays = values if requests.are_arrays(values) else await self._decode(instance, values)
+        call.decoded()
         if instance.sequences is None or request.step is None:
-            return list(zip(executable.outputs, await executable.infer(arrays), strict=True))
+            inference = await executable.infer(arrays)
+            call.inferred(inference)
+            return list(zip(executable.outputs, inference.outputs, strict=True))
         # Whoever goes away does not take a step of its sequence back.
-        return await asyncio.shield(_take_step(Lease(instance), instance.sequences, request.step, arrays))
+        step = _take_step(Lease(instance), instance.sequences, request.step, arrays)
+        number, inference = await asyncio.shield(step)
+        call.inferred(inference)
+        told = sequences.SPECS[sequences.ID], np.array([number], np.uint64)
+        return [*zip(executable.outputs, inference.outputs, strict=True), told]
 
     async def _decode(self, instance: Instance, values: Mapping[str, np.ndarray | Encoded]) -> Mapping[str, np.ndarray]:
         """Arrays of all values; of several pictures each may be decoded in a thread of its own."""
@@ -248,7 +288,10 @@ class DataPlane:
         Raises:
             Failure: MODEL_MISSING or VERSION_MISSING.
         """
-        return Reply(200, [tfs.write_status(self._registry.model(name).statuses(version))])
+        model = self._registry.model(name)
+        reply = Reply(200, [tfs.write_status(model.statuses(version))])
+        model.count(GET_STATUS)
+        return reply
 
     def metadata(self, name: str, version: int | None) -> Reply:
         """What a version takes and gives.
@@ -256,10 +299,11 @@ class DataPlane:
         Raises:
             Failure: MODEL_MISSING, VERSION_MISSING, VERSION_NOT_LOADED_YET or VERSION_RETIRED.
         """
-        instance = self._registry.model(name).instance(version)
-        executable = instance.executable
-        specs = executable.inputs.values(), executable.outputs
-        return Reply(200, [tfs.write_metadata(name, instance.version, *specs)])
+        found = self._registry.model(name).version(version)
+        with found.cells.count(GET_METADATA):
+            instance = found.serving()
+            specs = instance.executable.inputs.values(), instance.executable.outputs
+            return Reply(200, [tfs.write_metadata(name, instance.version, *specs)])
 
     def config_status(self, *, verbose: bool = False) -> Reply:
         """The status of everything that was ever known; with reasons of failures if ``verbose`` (ours)."""
@@ -288,38 +332,36 @@ class DataPlane:
         sentence = Failure(outcome.stage, "" if outcome.stage is Code.CONFIG_FILE_MISSING else outcome.failure.text)
         return refusal(sentence)._replace(status=outcome.failure.http)
 
-    def metrics(self) -> Reply:
-        """The metrics of everything that was ever served, those of retired versions being 0.
+    async def metrics(self, *, openmetrics: bool) -> Reply:
+        """The metrics of everything that was ever served, gauges of retired versions being 0.
+
+        Args:
+            openmetrics: in that format instead of Prometheus's own text.
 
         Raises:
             Failure: INVALID_URL while metrics are off, as in the reference.
         """
         if not self._metrics.is_enabled:
             raise Failure(Code.INVALID_URL)
-        for name, model in self._registry.models.items():
-            for number, version in model.versions.items():
-                stats = version.instance.executable.stats() if version.instance else ExecutableStats(0, 0, 0, 0)
-                self._metrics.set_version(
-                    name,
-                    number,
-                    streams=stats.streams,
-                    current_requests=stats.running + stats.waiting,
-                    infer_req_queue_size=stats.requests,
-                    infer_req_active=stats.running,
-                )
-        return Reply(200, [self._metrics.expose()], TEXT)
+        text = await self._in_pool(partial(self._metrics.expose, openmetrics=openmetrics))
+        return Reply(200, [text], OPENMETRICS if openmetrics else METRICS_TEXT)
 
     def live(self) -> Reply:
         """Whether the process answers."""
         return Reply(200, [])
 
     def ready(self) -> Reply:
-        """Whether the first models have been loaded, or have failed to.
+        """Whether the server is ready, in the sense that was chosen; never while it is about to end.
 
         Raises:
             Failure: SERVER_NOT_READY.
         """
-        if not self._manager.is_ready:
+        manager, models = self._manager, self._registry.models
+        is_ready = manager.is_ready and not manager.is_draining
+        if is_ready and self._ready_when is not ReadyWhen.STARTED:
+            serving = [name in models and bool(models[name].available) for name in manager.names]
+            is_ready = any(serving) if self._ready_when is ReadyWhen.ANY else all(serving)
+        if not is_ready:
             raise Failure(Code.SERVER_NOT_READY)
         return Reply(200, [])
 
@@ -336,9 +378,11 @@ class DataPlane:
         model = self._registry.model(name)
         if version == 0:
             raise Failure(Code.VERSION_MISSING)
-        executable = model.instance(version).executable
-        specs = executable.inputs.values(), executable.outputs
-        return Reply(200, [kfs.write_model(name, model.available, *specs, executable.info)])
+        found = model.version(version)
+        with found.cells.count(MODEL_METADATA):
+            executable = found.serving().executable
+            specs = executable.inputs.values(), executable.outputs
+            return Reply(200, [kfs.write_model(name, model.available, *specs, executable.info)])
 
     def model_ready(self, name: str, version: int | None) -> Reply:
         """Whether a version serves. Unlike elsewhere 0 is no word for the default version.
@@ -349,12 +393,12 @@ class DataPlane:
         model = self._registry.model(name)
         if version == 0:
             raise Failure(Code.VERSION_MISSING)
+        found = model.version(version)
+        model.count(MODEL_READY)  # whatever comes of it, as in the reference
         try:
-            model.instance(version)
-        except Failure as failure:
-            if failure.code is Code.VERSION_RETIRED:
-                raise Failure(Code.VERSION_NOT_LOADED_YET) from None
-            raise
+            found.serving()
+        except Failure:
+            raise Failure(Code.VERSION_NOT_LOADED_YET) from None
         return Reply(200, [])
 
     def repository_index(self, body: bytes) -> Reply:

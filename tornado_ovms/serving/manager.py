@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tornado_ovms.core import config as configuration
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.serving.observation import Reloads
 from tornado_ovms.serving.reconcile import Converged, Reconciler, Wish
 from tornado_ovms.storage import FRESH_S
 
@@ -105,6 +106,7 @@ class Manager:
         self._lookout = lookout
         self._clock = clock
         self._reconciler = Reconciler(registry, engine, loaders, clock, warmup, self.wake)
+        self._reloads = Reloads(registry.metrics)
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._reload: asyncio.Task[Outcome] | None = None
@@ -116,6 +118,7 @@ class Manager:
         self.metrics: MetricsSettings | None = None
         self.failure: Failure | None = None
         self.is_ready = False
+        self.is_draining = False
 
     async def start(self) -> None:
         """Make the first pass.
@@ -214,6 +217,12 @@ class Manager:
             await self._reconciler.converge({}, retry=False)
 
     async def _pass(self, *, asked_for: bool) -> Outcome:
+        outcome = await self._make_pass(asked_for=asked_for)
+        failed = outcome.failure is not None
+        self._reloads.ended(changed=outcome.changed, failed=failed, asked_for=asked_for)
+        return outcome
+
+    async def _make_pass(self, *, asked_for: bool) -> Outcome:
         if self._source.config_path is not None:
             try:
                 text = await self._lookout.read_config(self._source.config_path)

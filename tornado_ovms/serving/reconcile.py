@@ -16,7 +16,6 @@ from tornado_ovms import allocator
 from tornado_ovms.core.lifecycle import Blueprint, Event, Key, Load, Retire, State, aspire, plan
 from tornado_ovms.core.settings import LatestVersions, ModelSettings
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.serving.registry import Version
 from tornado_ovms.serving.servable import Instance
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from tornado_ovms.engine.base import Engine, Executable
-    from tornado_ovms.serving.registry import Registry
+    from tornado_ovms.serving.registry import Registry, Version
     from tornado_ovms.serving.warmup import WarmUp
     from tornado_ovms.storage import Found
 
@@ -172,11 +171,11 @@ class Reconciler:
     async def _load(self, action: Load) -> Failure | None:
         blueprint = action.blueprint
         key = blueprint.key
-        versions = self._registry.add_model(key.name).versions
-        version = versions.setdefault(key.version, Version(blueprint))
+        version = self._registry.add_version(blueprint)
         if not action.replaces:
             version.blueprint = blueprint
             self._registry.advance(key, Event.LOAD)
+        begun = self._clock()
         try:
             instance = await self._bring_up(blueprint)
         except Exception as error:
@@ -186,6 +185,7 @@ class Reconciler:
             self._note_failure(blueprint, version, failure)
             return failure
         self._failed.pop(key, None)
+        version.cells.loaded(self._clock() - begun, is_good=True)
         self._swap(version, instance)
         return None
 
@@ -216,6 +216,7 @@ class Reconciler:
         delay_s = min(before.delay_s * 2, LAST_RETRY_S) if again and before is not None else FIRST_RETRY_S
         self._failed[blueprint.key] = _Attempt(blueprint, failure, delay_s, self._clock() + delay_s)
         version.failure = failure
+        version.cells.loaded(0, is_good=False)
         name, number = blueprint.key
         log.error("Error occurred while loading model: %s; version: %d; error: %s", name, number, failure.text)
         self._registry.advance(blueprint.key, Event.FAILED)

@@ -20,10 +20,13 @@ from tornado_ovms.core.lifecycle import (
     default_version,
 )
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.serving.observation import Cells, Method
 from tornado_ovms.serving.servable import Instance, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tornado_ovms.metrics import Metrics
 
 log = logging.getLogger("modelmanager")
 
@@ -37,11 +40,12 @@ class Version:
     ``failure`` may be set while the version serves: then it is a replacement that failed, and the old instance goes on.
     """
 
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(self, blueprint: Blueprint, metrics: Metrics) -> None:
         self.blueprint = blueprint
         self.status = VersionStatus()
         self.instance: Instance | None = None
         self.failure: Failure | None = None
+        self.cells = Cells(metrics, blueprint.key.name, blueprint.key.version, self)
         self._settled = asyncio.Event()
 
     def advance(self, event: Event) -> None:
@@ -53,9 +57,34 @@ class Version:
             self._settled.set()
 
     @property
+    def state_name(self) -> str:
+        """The state in a word; FAILED for a version that could not be loaded."""
+        return "FAILED" if self.status.has_failed else self.status.state.name
+
+    @property
     def is_loading(self) -> bool:
         """Whether it is worth waiting for."""
         return self.status.state is State.LOADING and not self.status.has_failed
+
+    def serving(self) -> Instance:
+        """What serves it; who lets the loop go on meanwhile takes a ``Lease``.
+
+        Raises:
+            Failure: VERSION_NOT_LOADED_YET or VERSION_RETIRED.
+        """
+        if self.status.state is State.AVAILABLE and self.instance is not None:
+            return self.instance
+        raise Failure(_UNAVAILABLE[self.status.state])
+
+    async def lease_when_loaded(self, timeout_s: float = LOADING_WAIT_S) -> Lease:
+        """The right to use it; if it is being loaded, that is waited for.
+
+        Raises:
+            Failure: as ``serving``.
+        """
+        if self.is_loading:
+            await self.settled(timeout_s)
+        return Lease(self.serving())
 
     async def settled(self, timeout_s: float) -> None:
         """Wait until the load that goes on has ended, or the time is up."""
@@ -90,10 +119,25 @@ class Model:
         """
         if version is None:
             return [(number, each.status) for number, each in sorted(self.versions.items())]
-        return [(version, self._version(version).status)]
+        return [(version, self.version(version).status)]
 
-    def _version(self, number: int | None) -> Version:
-        found = self.versions.get(self.default if number is None else number)  # type: ignore[arg-type]
+    def count(self, method: Method) -> None:
+        """Count a successful call that the reference counts for all versions together."""
+        for version in self.versions.values():  # they share the counter
+            version.cells.calls[method].success.value += 1
+            return
+
+    def find(self, number: int | None) -> Version | None:
+        """A version by its number, by default the default version; None if there is none."""
+        return self.versions.get(self.default if number is None else number)  # type: ignore[arg-type]
+
+    def version(self, number: int | None) -> Version:
+        """The same.
+
+        Raises:
+            Failure: VERSION_MISSING.
+        """
+        found = self.find(number)
         if found is None:
             raise Failure(Code.VERSION_MISSING)
         return found
@@ -104,29 +148,12 @@ class Model:
         Raises:
             Failure: VERSION_MISSING, VERSION_NOT_LOADED_YET or VERSION_RETIRED.
         """
-        found = self._version(version)
-        if found.status.state is State.AVAILABLE and found.instance is not None:
-            return found.instance
-        raise Failure(_UNAVAILABLE[found.status.state])
+        return self.version(version).serving()
 
     @property
     def available(self) -> list[int]:
         """The versions that serve."""
         return [number for number, each in self.versions.items() if each.status.state is State.AVAILABLE]
-
-    def is_loading(self, version: int | None) -> bool:
-        """Whether a version that was asked for is worth waiting for."""
-        return version is not None and version in self.versions and self.versions[version].is_loading
-
-    async def lease_when_loaded(self, version: int | None, timeout_s: float = LOADING_WAIT_S) -> Lease:
-        """The right to use a version; one that is being loaded is waited for.
-
-        Raises:
-            Failure: as ``instance``.
-        """
-        if version is not None and self.is_loading(version):
-            await self.versions[version].settled(timeout_s)
-        return Lease(self.instance(version))
 
     def update_default(self) -> None:
         """Choose the default version anew, after a change of status."""
@@ -141,10 +168,15 @@ class Model:
 
 
 class Registry:
-    """All models by name."""
+    """All models by name.
 
-    def __init__(self) -> None:
+    Args:
+        metrics: where their versions are counted.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
         self.models: dict[str, Model] = {}
+        self.metrics = metrics
 
     def model(self, name: str) -> Model:
         """A model by its name.
@@ -160,6 +192,14 @@ class Registry:
     def add_model(self, name: str) -> Model:
         """The model of that name, made known if it was not."""
         return self.models.setdefault(name, Model(name))
+
+    def add_version(self, blueprint: Blueprint) -> Version:
+        """The version that a blueprint is for, made known if it was not."""
+        name, number = blueprint.key
+        versions = self.add_model(name).versions
+        if number not in versions:
+            versions[number] = Version(blueprint, self.metrics)
+        return versions[number]
 
     def clean_sequences(self) -> int:
         """Remove the sequences that nobody has used since the last call, where that is wanted; how many they were."""

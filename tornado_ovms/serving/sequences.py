@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from tornado_ovms.engine.base import Executable, States
+    from tornado_ovms.engine.base import Executable, Inference, States
 
 
 def draw_id() -> int:
@@ -57,13 +57,13 @@ class Sequences:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def infer(self, step: Step, arrays: Mapping[str, np.ndarray]) -> tuple[int, list[np.ndarray]]:
+    async def infer(self, step: Step, arrays: Mapping[str, np.ndarray]) -> tuple[int, Inference]:
         """Run one request of a sequence, after those of the same sequence that came before.
 
         It should not be cancelled: the sequence would be left behind its client.
 
         Returns:
-            The sequence's id, and the model's outputs.
+            The sequence's id, and what the inference gave.
 
         Raises:
             Failure: SEQUENCE_MISSING, SEQUENCE_EXISTS, SEQUENCE_ENDING or TOO_MANY_SEQUENCES; INFERENCE. A request that
@@ -104,15 +104,18 @@ class Sequences:
 
     async def _take(
         self, number: int, sequence: _Sequence, control: Control, arrays: Mapping[str, np.ndarray]
-    ) -> list[np.ndarray]:
+    ) -> Inference:
         async with sequence.line:
+            if self._open.get(number) is not sequence:
+                raise Failure(Code.SEQUENCE_MISSING)  # its first request has failed while this one waited
             try:
-                outputs, sequence.states = await self._executable.infer_with_states(arrays, sequence.states)
+                inference, sequence.states = await self._executable.infer_with_states(arrays, sequence.states)
             except Failure:
                 if control is Control.START:
                     del self._open[number]
-                sequence.is_ending = False
+                elif control is Control.END:
+                    sequence.is_ending = False
                 raise
             if control is Control.END:
                 del self._open[number]
-            return outputs
+            return inference
