@@ -62,6 +62,62 @@ def accumulator() -> ov.Model:
     return ov.Model([op.result(y)], [op.assign(y, total)], [x], "model")
 
 
+def slow_accumulator() -> ov.Model:
+    """The same, after matrix products that take tens of milliseconds and change nothing."""
+    made = accumulator()
+    x = made.parameters[0]
+    users = list(x.output(0).get_target_inputs())
+    generator = np.random.default_rng(0)
+    y = op.multiply(x, op.constant(generator.random((1024, 1024), np.float32)))
+    for _ in range(12):
+        y = op.matmul(y, op.constant(generator.random((1024, 1024), np.float32) / 1024), False, False)
+    least = op.reduce_min(y, op.constant(np.array([0, 1])), keep_dims=True)
+    nothing = op.minimum(op.abs(least), op.constant(np.zeros((1, 1), np.float32)))
+    for user in users:
+        user.replace_source_output(op.add(x, nothing).output(0))
+    return made
+
+
+def loop() -> ov.Model:
+    """input f32 [n,1] -> output [1,1]: the sum of the rows, by a loop that carries it from one to the next."""
+    x = parameter("input", (-1, 1))
+    row = op.parameter([1, 1], np.float32, name="row")
+    before = op.parameter([1, 1], np.float32, name="before")
+    total = op.add(before, row)
+    body = ov.Model([op.result(total)], [row, before], "body")
+    iterator = op.tensor_iterator()
+    iterator.set_function(body)
+    iterator.set_sliced_input(row, x.output(0), 0, 1, 1, -1, 0)
+    zero = op.constant(np.zeros((1, 1), np.float32))
+    iterator.set_merged_input(before, zero.output(0), body.results[0].output(0))
+    y = iterator.get_iter_value(body.results[0].output(0), -1)
+    y.get_tensor().set_names({"output"})
+    return ov.Model([op.result(y)], [x], "model")
+
+
+def table(value: float, size: int = 1000) -> ov.Model:
+    """x f32 [1,size] -> y = x + value, added from a table in the weights' file, all of which has to be there."""
+    x = parameter("x", (1, size))
+    return model([x], y=op.add(x, op.constant(np.full((1, size), value, np.float32))))
+
+
+def tagged(tag: float, size: int = 1000) -> ov.Model:
+    """b f32 [1,10] -> a [1,1] = tag for zeros, by 10 times size weights."""
+    b = parameter("b", (1, 10))
+    weights = np.random.default_rng(0).random((10, size), np.float32)
+    y = op.matmul(b, op.constant(weights), False, False)
+    return model(
+        [b], a=op.add(op.reduce_sum(y, op.constant(np.array([1])), keep_dims=True), op.constant(np.float32(tag)))
+    )
+
+
+def dense(size: int) -> ov.Model:
+    """x f32 [1,size] -> y, by one matrix of size times size numbers."""
+    x = parameter("x", (1, size))
+    weights = np.random.default_rng(0).random((size, size), np.float32)
+    return model([x], y=op.matmul(x, op.constant(weights), False, False))
+
+
 def heavy(size: int = 1024, layers: int = 12) -> ov.Model:
     """x f32 [1,size,size] -> y, by matrix products that take tens of milliseconds on two cores."""
     x = parameter("x", (1, size, size))

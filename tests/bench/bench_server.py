@@ -16,7 +16,6 @@ import argparse
 import json
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ import numpy as np
 import openvino as ov
 
 from tests import models
-from tests.functional.servers import Server, free_port
+from tests.functional.servers import Server, free_port, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,38 +51,6 @@ async def main():
     await asyncio.Event().wait()
 
 asyncio.run(main())
-"""
-
-# Runs the command line with a task on its loop that looks every millisecond how late it is; told at the end. Time in which
-# the process did not compute does not count: then it was the machine that was busy with something else.
-LATENESS = """
-import asyncio, sys, time
-from tornado_ovms import cli, server
-
-serve = server._Server.serve
-worst = 0.0
-
-async def watch():
-    global worst
-    loop = asyncio.get_running_loop()
-    while True:
-        due, spent = loop.time() + 0.001, time.process_time()
-        await asyncio.sleep(0.001)
-        worst = max(worst, min(loop.time() - due, time.process_time() - spent))
-
-async def watched(self):
-    global worst
-    task = asyncio.ensure_future(watch())
-    def start_over():
-        global worst
-        print("WORST", worst, flush=True)
-        worst = 0.0
-    import signal
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, start_over)
-    return await serve(self)
-
-server._Server.serve = watched
-sys.exit(cli.main())
 """
 
 
@@ -163,21 +130,6 @@ def inference(folder: Path, seconds: float, rounds: int) -> float:
             ratios.append(ours / theirs)
             print(f"  inference: {ours:.2f}/s, AsyncInferQueue {theirs:.2f}/s")
     return statistics.median(ratios)
-
-
-@contextmanager
-def watched(folder: Path, args: list[str]) -> Iterator[tuple[Server, list[float]]]:
-    """A server whose loop is watched; the list holds its worst delay after the block."""
-    script = folder / "watched.py"
-    script.write_text(LATENESS)
-    worst: list[float] = []
-    with Server(*args, log=folder / "log", command=[sys.executable, str(script)]) as server:
-        server.process.send_signal(signal.SIGUSR2)  # SIGUSR2: forget what starting up has cost
-        time.sleep(0.2)
-        yield server, worst
-        server.process.send_signal(signal.SIGUSR2)
-        time.sleep(0.2)
-        worst.append(float(re.findall(r"WORST ([\d.e-]+)", server.said())[-1]))
 
 
 def body(folder: Path, seconds: float) -> float:

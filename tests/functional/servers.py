@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,11 +12,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -24,8 +26,52 @@ START_S = 60.0
 STOP_S = 20.0
 ANSWER_S = 30.0
 
-
 COMMAND = (sys.executable, "-m", "tornado_ovms")
+
+# Runs the command line with a task on its loop that looks every millisecond how late it is; told at the end. Time in which
+# the process did not compute does not count: then it was the machine that was busy with something else.
+LATENESS = """
+import asyncio, sys, time
+from tornado_ovms import cli, server
+
+serve = server._Server.serve
+worst = 0.0
+
+async def watch():
+    global worst
+    loop = asyncio.get_running_loop()
+    while True:
+        due, spent = loop.time() + 0.001, time.process_time()
+        await asyncio.sleep(0.001)
+        worst = max(worst, min(loop.time() - due, time.process_time() - spent))
+
+async def watched(self):
+    global worst
+    task = asyncio.ensure_future(watch())
+    def start_over():
+        global worst
+        print("WORST", worst, flush=True)
+        worst = 0.0
+    import signal
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, start_over)
+    return await serve(self)
+
+server._Server.serve = watched
+sys.exit(cli.main())
+"""
+
+# Runs the command line where inotify cannot be had.
+BLIND = """
+import errno, os, sys
+import inotify_simple
+
+def refuse(*_, **__):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+inotify_simple.INotify = refuse
+from tornado_ovms import cli
+sys.exit(cli.main())
+"""
 
 
 class Answer(NamedTuple):
@@ -136,3 +182,49 @@ class Server:
         """How much memory it holds."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def threads(self) -> int:
+        """How many threads it has."""
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+
+    def files(self) -> int:
+        """How many file descriptors it has open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def watches(self) -> int:
+        """How many inotify watches it has."""
+        count = 0
+        for info in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
+            with suppress(FileNotFoundError):  # closed just now
+                count += info.read_text().count("inotify wd:")
+        return count
+
+
+def wrapped(script: str, folder: Path) -> Sequence[str]:
+    """The command that starts the server through one of the scripts above, which is written into a folder."""
+    path = folder / "wrapped.py"
+    path.write_text(script)
+    return sys.executable, str(path)
+
+
+@contextmanager
+def watched(folder: Path, args: list[str]) -> Iterator[tuple[Server, list[float]]]:
+    """A server whose loop is watched; the list holds its worst delay after the block."""
+    worst: list[float] = []
+    with Server(*args, log=folder / "server.log", command=wrapped(LATENESS, folder)) as server:
+        server.process.send_signal(signal.SIGUSR2)  # SIGUSR2: forget what starting up has cost
+        time.sleep(0.2)
+        yield server, worst
+        server.process.send_signal(signal.SIGUSR2)
+        time.sleep(0.2)
+        worst.append(float(re.findall(r"WORST ([\d.e-]+)", server.said())[-1]))
+
+
+def until(holds: Callable[[], bool], within_s: float = ANSWER_S) -> float:
+    """Wait until something holds, and tell how many seconds that took."""
+    begin = time.monotonic()
+    while not holds():
+        waited = time.monotonic() - begin
+        assert waited < within_s, f"not after {waited:.2f} s"
+        time.sleep(0.005)
+    return time.monotonic() - begin

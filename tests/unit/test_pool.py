@@ -9,6 +9,7 @@ import weakref
 import numpy as np
 import openvino as ov
 import pytest
+from openvino import opset15 as op
 
 from tests import models
 from tornado_ovms.core.model_files import NameMapping
@@ -62,9 +63,10 @@ def test_every_element_type_passes_through(kind: str) -> None:
     np.testing.assert_array_equal(answer, array)
 
 
-def test_strings_pass_through() -> None:
-    """Strings are arrays of bytes objects."""
-    array = np.array([[b"a", b"\xff\xfe"], ["ü".encode(), b""]], object)
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_strings_pass_through(count: int) -> None:
+    """Strings are arrays of bytes objects, also if there are none."""
+    array = np.array([[b"a", b"\xff\xfe"], ["ü".encode(), b""]], object)[:count]
 
     async def play() -> list[np.ndarray]:
         used = pool(models.model([x := models.parameter("x", (-1, -1), "string")], x=x))
@@ -74,7 +76,7 @@ def test_strings_pass_through() -> None:
             used.close()
 
     (answer,) = asyncio.run(play())
-    assert answer.tolist() == array.tolist()
+    assert (answer.tolist(), answer.shape, answer.dtype) == (array.tolist(), array.shape, array.dtype)
 
 
 def test_callers_are_served_in_line() -> None:
@@ -166,6 +168,24 @@ def test_close_gives_everything_back() -> None:
     pytest.fail("something keeps it")
 
 
+def test_close_gives_the_model_back_at_once() -> None:
+    """Not when Python next looks for rings, which may be never in a server that is idle: a model takes hundreds of MB."""
+
+    async def play() -> list[weakref.ref[ov.InferRequest]]:
+        used = pool(models.heavy(64, 2), size=3)
+        await used.infer({"x": np.zeros((1, 64, 64), np.float32)})
+        requests = [weakref.ref(slot.request) for slot in used._slots]
+        await asyncio.to_thread(used.close)
+        await asyncio.sleep(0)
+        return requests
+
+    gc.disable()
+    try:
+        assert [request() for request in asyncio.run(play())] == [None] * 3
+    finally:
+        gc.enable()
+
+
 def test_close_waits_for_what_runs() -> None:
     """A request whose caller has gone is let finish before its memory goes."""
 
@@ -202,6 +222,40 @@ def test_states_go_from_one_inference_to_the_next() -> None:
         return sums
 
     assert asyncio.run(play()) == [1, 10, 3, 30, 8]
+
+
+def test_how_quick_a_model_is_is_tried_on_zeros() -> None:
+    """Not on what happens to be in memory."""
+
+    async def play() -> list[float]:
+        used = pool(models.adder((1, 1000)))
+        try:
+            assert used._quick is not None
+            found: list[float] = used._quick.request.get_output_tensor(0).data[0].tolist()
+            return found
+        finally:
+            used.close()
+
+    junk = [np.full(1000, 7, np.float32) for _ in range(100)]  # for the allocator to hand out again
+    del junk
+    assert asyncio.run(play()) == [1.0] * 1000
+
+
+def test_a_model_of_integers_is_not_tried() -> None:
+    """Dividing by zero would end the process; so may an index."""
+
+    async def play() -> list[int]:
+        x = models.parameter("x", (3,), "i32")
+        used = pool(models.model([x], y=op.divide(op.constant(np.int32(12)), x)))
+        try:
+            assert not used.is_quick
+            [found] = (await used.infer({"x": np.array([1, 2, 3], np.int32)})).outputs
+            listed: list[int] = found.tolist()
+            return listed
+        finally:
+            used.close()
+
+    assert asyncio.run(play()) == [12, 6, 4]
 
 
 def test_a_model_with_states_is_never_quick() -> None:

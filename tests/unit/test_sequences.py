@@ -190,3 +190,47 @@ def test_idle_sequences_are_removed() -> None:
         assert await running == (1, 3)
 
     play(script)
+
+
+def test_who_waits_for_a_start_that_fails() -> None:
+    """It finds no sequence, and leaves alone the one that has been started under the same id meanwhile."""
+
+    async def script(stage: Stage) -> None:
+        stage.executable.gate = asyncio.Event()
+        stage.executable.failure = Failure(Code.INFERENCE)
+        first = asyncio.ensure_future(stage.refusal(1, Control.START))
+        await asyncio.sleep(0)
+        others = [asyncio.ensure_future(stage.refusal(1, control)) for control in (Control.CONTINUE, Control.END)]
+        await asyncio.sleep(0)
+        stage.executable.gate.set()
+        assert await first is Code.INFERENCE
+        stage.executable.failure = None
+        assert await stage.take(1, 5, Control.START) == (1, 5)
+        assert await asyncio.gather(*others) == [Code.SEQUENCE_MISSING] * 2
+        assert await stage.take(1, 1) == (1, 6)
+
+    play(script)
+
+
+def test_a_request_that_fails_before_the_last_one() -> None:
+    """The sequence ends all the same: nobody may come in behind the last request."""
+
+    async def script(stage: Stage) -> None:
+        await stage.take(1, 1, Control.START)
+        gates = asyncio.Event(), asyncio.Event()
+        stage.executable.gate = gates[0]
+        stage.executable.failure = Failure(Code.INFERENCE)
+        failing = asyncio.ensure_future(stage.refusal(1))
+        await asyncio.sleep(0)
+        last = asyncio.ensure_future(stage.take(1, 2, Control.END))
+        await asyncio.sleep(0)
+        stage.executable.gate = gates[1]
+        gates[0].set()
+        assert await failing is Code.INFERENCE
+        stage.executable.failure = None
+        assert await stage.refusal(1) is Code.SEQUENCE_ENDING
+        gates[1].set()
+        assert await last == (1, 3)
+        assert len(stage.sequences) == 0
+
+    play(script)

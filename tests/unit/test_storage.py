@@ -44,6 +44,18 @@ def test_a_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
     assert first != second
 
 
+def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time(tmp_path: Path) -> None:
+    """As archives have them, which give all files the same time."""
+    (tmp_path / "1").mkdir()
+    for name in ("model.onnx", "new"):
+        (tmp_path / "1" / name).write_text(name[0])
+        os.utime(tmp_path / "1" / name, (1, 1))
+    (tmp_path / "1" / "new").rename(tmp_path / "new")
+    first = LocalStorage().versions(str(tmp_path))
+    (tmp_path / "new").rename(tmp_path / "1" / "model.onnx")
+    assert LocalStorage().versions(str(tmp_path)) != first
+
+
 def test_a_ring_of_links_ends(tmp_path: Path) -> None:
     """A link to its own folder does not keep the scan going for ever."""
     (tmp_path / "1").mkdir()

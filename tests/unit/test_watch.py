@@ -177,6 +177,26 @@ def test_a_link_to_a_file_elsewhere(stage: Stage, tmp_path: Path) -> None:
     assert stage.told()
 
 
+def test_a_link_above_a_folder(stage: Stage, tmp_path: Path) -> None:
+    """models -> current/models, current -> a release that is replaced by another."""
+    for name in ("1", "2"):
+        (tmp_path / "releases" / name / "models" / "m").mkdir(parents=True)
+    current = tmp_path / "releases" / "current"
+    current.symlink_to("1")
+    (tmp_path / "models").symlink_to("releases/current/models")
+    path = str(tmp_path / "models" / "m")
+    stage.watcher.watch([path])
+    (tmp_path / "releases" / "next").symlink_to("2")
+    assert stage.told()
+    (tmp_path / "releases" / "next").rename(current)
+    assert stage.told()
+    assert stage.watcher.watch([path])
+    (tmp_path / "releases" / "2" / "models" / "m" / "1").mkdir()
+    assert stage.told()
+    (tmp_path / "releases" / "1" / "models" / "m" / "1").mkdir()
+    assert not stage.told()
+
+
 def test_without_inotify_polling_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """One warning; all calls do nothing."""
 

@@ -1,0 +1,47 @@
+"""The engine on real files."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+
+from tests import models
+from tornado_ovms.core.lifecycle import Blueprint, Key
+from tornado_ovms.core.settings import ModelSettings
+from tornado_ovms.engine.openvino import OpenVinoEngine
+from tornado_ovms.storage import LocalStorage
+
+
+def play(folder: Path, **keys: bool) -> tuple[float, bool]:
+    """Load a model that adds 1, overwrite its weights by 5 where they lie, and infer; was the file mapped?"""
+    models.save(models.table(1.0, 100_000), folder / "1")
+    found = LocalStorage().versions(str(folder)).versions[1]
+    settings = ModelSettings("t", str(folder), plugin_config={"INFERENCE_PRECISION_HINT": "f32", **keys})
+
+    def overwrite() -> bool:
+        is_mapped = str(folder) in Path("/proc/self/maps").read_text()
+        with (folder / "1" / "model.bin").open("r+b") as weights:
+            weights.write(np.full(100_000, 5, np.float32).tobytes())
+        return is_mapped
+
+    async def main() -> tuple[float, bool]:
+        engine = OpenVinoEngine(asyncio.get_running_loop(), None, None)
+        executable = engine.load(Blueprint(Key("t", 1), settings, found.path, found.fingerprint))
+        is_mapped = overwrite()
+        inference = await executable.infer({"x": np.zeros((1, 100_000), np.float32)})
+        executable.close()
+        return float(np.ravel(inference.outputs[0])[0]), is_mapped
+
+    return asyncio.run(main())
+
+
+def test_the_files_of_a_loaded_model_may_be_overwritten(tmp_path: Path) -> None:
+    """They are not mapped, so that what serves does not change, or die of SIGBUS, while somebody copies over them."""
+    assert play(tmp_path) == (1.0, False)
+
+
+def test_files_are_mapped_if_the_operator_wants_it(tmp_path: Path) -> None:
+    """ENABLE_MMAP keeps its meaning; this is what one gets for it."""
+    assert play(tmp_path, ENABLE_MMAP=True) == (5.0, True)
