@@ -53,7 +53,8 @@ def _arguments_of(process: Path) -> Arguments | None:
         words = process.read_bytes().rstrip(b"\0").decode(errors="replace").split("\0")
     except OSError:
         return None
-    first = next((index for index, word in enumerate(words) if word.startswith("--")), len(words))
+    # "--" alone ends the options of an init such as tini: the server's come behind it.
+    first = next((index for index, word in enumerate(words) if word.startswith("--") and word != "--"), len(words))
     return _parse(words[first:])
 
 

@@ -101,15 +101,25 @@ class _Handover(logging.handlers.QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         """Hand a record over."""
         if self.lost and self.lines.qsize() < MAX_LINES // 2:
-            lost, self.lost = self.lost, 0
-            text = "%d lines were lost: whoever reads the log was too slow"
-            self.lines.put_nowait(logging.makeLogRecord({
-                "name": "serving", "levelno": logging.WARNING, "levelname": "WARNING", "msg": text, "args": (lost,),
-            }))  # fmt: skip
+            self.lines.put_nowait(self.take_loss())
         try:
             self.lines.put_nowait(record)
         except queue.Full:
             self.lost += 1
+
+    def take_loss(self) -> logging.LogRecord:
+        """A line about those that were lost since the last one."""
+        lost, self.lost = self.lost, 0
+        text = "%d lines were lost: whoever reads the log was too slow"
+        return logging.LogRecord("serving", logging.WARNING, __file__, 0, text, (lost,), None)
+
+
+class _Writer(logging.handlers.QueueListener):
+    """Writes records in a thread of its own."""
+
+    def enqueue_sentinel(self) -> None:
+        """Tell the thread to end, once there is room to tell it."""
+        self.queue.put(None)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
@@ -118,7 +128,7 @@ def in_background() -> Iterator[None]:
     root = logging.getLogger()
     handlers = root.handlers[:]
     handover = _Handover(queue.Queue(MAX_LINES))
-    writer = logging.handlers.QueueListener(handover.lines, *handlers)
+    writer = _Writer(handover.lines, *handlers)
     root.handlers[:] = [handover]
     writer.start()
     try:
@@ -126,3 +136,5 @@ def in_background() -> Iterator[None]:
     finally:
         root.handlers[:] = handlers
         writer.stop()
+        if handover.lost:
+            root.handle(handover.take_loss())

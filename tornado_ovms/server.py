@@ -26,10 +26,12 @@ from tornado_ovms.engine.openvino import OpenVinoEngine
 from tornado_ovms.http.app import Edge
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
+from tornado_ovms.nodes.library import open_library
 from tornado_ovms.serving.clock import Clock
 from tornado_ovms.serving.dataplane import DataPlane
 from tornado_ovms.serving.lookout import Lookout
 from tornado_ovms.serving.manager import Manager, Source
+from tornado_ovms.serving.pipelines import Pipelines
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.warmup import WarmUp
 from tornado_ovms.storage import LocalStorage
@@ -88,6 +90,7 @@ class _Server:
             _pool("decode", settings.rest_workers) as decoders,
             _pool("load", 1) as loaders,
             _pool("scan", 1) as scanner,
+            _pool("node", settings.rest_workers) as node_threads,
         ):
             engine = self._engine()
             if engine is None:
@@ -99,7 +102,8 @@ class _Server:
             watcher = Watcher() if settings.file_system_poll_wait_seconds else None
             lookout = Lookout(source.config_path, LocalStorage(), watcher, scanner)
             warmup = WarmUp(settings.warmup, settings.limits)
-            manager = Manager(source, registry, engine, lookout, loaders, warmup, Clock())
+            pipelines = Pipelines(registry, open_library, loaders, node_threads)
+            manager = Manager(source, registry, engine, lookout, pipelines, loaders, warmup, Clock())
             plane = DataPlane(
                 registry, manager, metrics, decoders, settings.limits, settings.non_finite, settings.ready_when
             )
@@ -216,8 +220,9 @@ class _Server:
         """Make the first pass; whether the server may go on."""
         settings = self._settings
         try:
-            await manager.start()
-            metrics.enable(resolve_metrics(settings.metrics, manager.metrics, settings.rest_port))
+            await manager.start(
+                lambda found: metrics.enable(resolve_metrics(settings.metrics, found, settings.rest_port))
+            )
         except Failure as failure:
             log.error("Couldn't start model manager")
             log.error("ovms::ModelManager::Start() Error: %s", failure.text)

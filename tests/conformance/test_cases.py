@@ -1,7 +1,6 @@
 """Plays the conformance cases: each is a test, and those of one file are played by one call of ``run.py``.
 
-``pending.json`` names the cases that are known to fail, with the reason; one that passes has to be taken out. ``LATER``
-names the files of capabilities that are not there at all.
+``pending.json`` names the cases that are known to fail, with the reason; one that passes has to be taken out.
 """
 
 from __future__ import annotations
@@ -23,14 +22,9 @@ HERE = Path(__file__).parent
 SERVER = f"{sys.executable} -m tornado_ovms"
 JOBS = 2
 
-LATER = {
-    "dag": "pipelines",
-    "metrics": "the metrics endpoint",
-}
 TOPICS = {
     path.stem: [case["id"] for case in json.loads(path.read_text("utf-8"))]
     for path in sorted((HERE / "cases").glob("*.json"))
-    if path.stem not in LATER
 }
 PENDING: Mapping[str, str] = json.loads((HERE / "pending.json").read_text("utf-8"))
 
@@ -92,11 +86,6 @@ def test_case(topic: str, case: str, results: Results) -> None:
 def test_pending_cases_exist() -> None:
     """A case that is gone or renamed is not pending."""
     assert PENDING.keys() - {case for cases in TOPICS.values() for case in cases} == set()
-
-
-def test_the_files_of_later_exist() -> None:
-    """A file that is gone or renamed is not for later."""
-    assert {name for name in LATER if not (HERE / "cases" / f"{name}.json").exists()} == set()
 
 
 def test_cases_follow_the_format() -> None:

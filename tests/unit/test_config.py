@@ -16,6 +16,9 @@ from tornado_ovms.core.settings import (
     LatestVersions,
     MetricsSettings,
     ModelSettings,
+    NodeSettings,
+    PipelineSettings,
+    Source,
     SpecificVersions,
     VersionPolicy,
 )
@@ -312,14 +315,6 @@ def test_doubled_keys_are_warned_of() -> None:
     ("top", "warning"),
     [
         (
-            {"pipeline_config_list": [{"name": "p", "inputs": [], "nodes": [], "outputs": []}]},
-            "/pipeline_config_list/0: p is left out: pipelines are not served yet",
-        ),
-        (
-            {"custom_node_library_config_list": [{"name": "l", "base_path": "x.so"}]},
-            "/custom_node_library_config_list/0: l is left out: custom nodes are not served yet",
-        ),
-        (
             {"mediapipe_config_list": [{"name": "g"}]},
             "/mediapipe_config_list/0: g is left out: MediaPipe graphs are not served by this server",
         ),
@@ -364,7 +359,7 @@ def test_the_section_about_metrics(top: dict[str, object], metrics: MetricsSetti
 
 def test_a_file_may_list_nothing() -> None:
     """That is a server without models."""
-    assert read() == Config((), (), (), None)
+    assert read() == Config((), (), None, (), (), None)
 
 
 @given(
@@ -397,3 +392,69 @@ def test_any_bytes_are_a_configuration_or_refused(text: bytes) -> None:
         assert isinstance(parse(text, "/"), Config)
     except Failure:
         return
+
+
+def test_pipelines_are_read() -> None:
+    """Everything that a definition says; of two with one name the first counts, with a warning."""
+    node = {
+        "name": "n",
+        "type": "custom",
+        "library_name": "l",
+        "params": {"a": "1"},
+        "inputs": [{"x": {"node_name": "request", "data_item": "in"}}],
+        "outputs": [{"data_item": "y", "alias": "out"}, {"data_item": "z", "alias": "out"}],
+        "demultiply_count": 0,
+        "gather_from_node": "request",
+    }
+    model = {
+        "name": "m",
+        "type": "DL model",
+        "model_name": "dummy",
+        "version": 2,
+        "params": {"without": "effect"},
+        "inputs": [],
+        "outputs": [],
+    }
+    entry = {
+        "name": "p",
+        "inputs": ["in"],
+        "nodes": [node, model],
+        "outputs": [{"answer": {"node_name": "n", "data_item": "out"}}],
+        "demultiply_count": -1,
+    }
+    document = {"model_config_list": [], "pipeline_config_list": [entry, {**entry, "inputs": ["other"]}]}
+    config = parse(json.dumps(document).encode(), "/etc")
+    assert config.pipelines == (
+        PipelineSettings(
+            "p",
+            ("in",),
+            (
+                NodeSettings(
+                    "n", "l", True, (("x", Source("request", "in")),), {"out": "z"}, None, {"a": "1"}, 0, "request"
+                ),
+                NodeSettings("m", "dummy", False, (), {}, 2, {}),
+            ),
+            (("answer", Source("n", "out")),),
+            -1,
+        ),
+    )
+    assert "/pipeline_config_list/1/name" in config.warnings[0]
+    assert config.libraries is None
+
+
+@pytest.mark.parametrize(
+    ("base_path", "found"),
+    [
+        ("lib.so", "/etc/lib.so"),
+        ("/x/lib.so", "/x/lib.so"),
+        ("nodes.py:Scale", "/etc/nodes.py:Scale"),
+        ("sub/nodes.py:Scale", "/etc/sub/nodes.py:Scale"),
+        ("builtin:add_one", "builtin:add_one"),
+        ("package.module:Class", "package.module:Class"),
+    ],
+)
+def test_where_libraries_are(base_path: str, found: str) -> None:
+    """Files count from the folder of the configuration; what is named by a word does not."""
+    libraries = [{"name": "l", "base_path": base_path}]
+    document = {"model_config_list": [], "custom_node_library_config_list": libraries}
+    assert parse(json.dumps(document).encode(), "/etc").libraries == {"l": found}

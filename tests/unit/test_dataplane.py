@@ -15,7 +15,7 @@ import pytest
 
 from tests.fakes import FakeExecutable, InlineExecutor, spec
 from tornado_ovms.core.lifecycle import Blueprint, Event, Key
-from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings, NonFinite
+from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings, NonFinite, ReadyWhen
 from tornado_ovms.core.status import TABLE, Code, Failure
 from tornado_ovms.core.tensors import Precision
 from tornado_ovms.metrics import Metrics
@@ -69,12 +69,25 @@ class FakeManager:
 class Stage:
     """A data plane with one model, m, whose version 1 serves."""
 
-    def __init__(self, non_finite: NonFinite = NonFinite.NULL, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        non_finite: NonFinite = NonFinite.NULL,
+        limits: Limits = LIMITS,
+        ready_when: ReadyWhen = ReadyWhen.STARTED,
+    ) -> None:
         self.metrics = Metrics()
         self.registry = Registry(self.metrics)
         self.manager = FakeManager()
         self.pool = CountingExecutor()
-        self.plane = DataPlane(self.registry, self.manager, self.metrics, self.pool, limits, non_finite)  # type: ignore[arg-type]
+        self.plane = DataPlane(
+            self.registry,
+            self.manager,  # type: ignore[arg-type]
+            self.metrics,
+            self.pool,
+            limits,
+            non_finite,
+            ready_when,
+        )
         self.executable = self.add(1, *LOADED)
 
     def add(self, number: int, *events: Event, name: str = "m") -> FakeExecutable:
@@ -547,6 +560,51 @@ def test_readiness() -> None:
         assert stage.plane.model_ready("m", None) == stage.plane.model_ready("m", 1) == Reply(200, [])
 
     play(script)
+
+
+@pytest.mark.parametrize(
+    ("ready_when", "names", "is_ready"),
+    [
+        (ReadyWhen.STARTED, [], True),
+        (ReadyWhen.STARTED, ["broken", "unseen"], True),
+        (ReadyWhen.ANY, [], False),
+        (ReadyWhen.ANY, ["m"], True),
+        (ReadyWhen.ANY, ["broken", "m", "unseen"], True),
+        (ReadyWhen.ANY, ["broken", "retired", "loading", "unseen"], False),
+        (ReadyWhen.ALL, [], True),
+        (ReadyWhen.ALL, ["m"], True),
+        (ReadyWhen.ALL, ["m", "half"], True),
+        (ReadyWhen.ALL, ["m", "broken"], False),
+        (ReadyWhen.ALL, ["m", "retired"], False),
+        (ReadyWhen.ALL, ["m", "loading"], False),
+        (ReadyWhen.ALL, ["m", "unseen"], False),
+    ],
+)
+def test_what_ready_means(ready_when: ReadyWhen, names: list[str], is_ready: bool) -> None:  # noqa: FBT001
+    """That is for the operator to choose; never before the first pass is over, and never while the process is about to end."""
+
+    async def script(stage: Stage) -> None:
+        stage.add(1, *FAILED, name="broken")
+        stage.add(1, *RETIRED, name="retired")
+        stage.add(1, Event.LOAD, name="loading")
+        stage.add(1, *LOADED, name="half")
+        stage.add(2, *FAILED, name="half")
+        stage.manager.names = names
+
+        def answer() -> Reply | Code:
+            try:
+                return stage.plane.ready()
+            except Failure as failure:
+                return failure.code
+
+        assert answer() == (Reply(200, []) if is_ready else Code.SERVER_NOT_READY)
+        stage.manager.is_draining = True
+        assert answer() is Code.SERVER_NOT_READY
+        stage.manager.is_draining, stage.manager.is_ready = False, False
+        assert answer() is Code.SERVER_NOT_READY
+        assert stage.plane.live() == Reply(200, [])
+
+    play(script, ready_when=ready_when)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ MAY_USE: dict[str, set[str]] = {
     "engine.base": {"numpy"},
     "engine.bridge": set(),
     "metrics": {"prometheus_client"},
-    "nodes": {"numpy"},
+    "nodes": {"cv2", "numpy"},
     "serving": {"numpy"},
     "watch": {"inotify_simple"},
     "http": {"tornado"},

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.fakes import FakeClock, FakeEngine, FakeStorage, FakeWatcher, InlineExecutor
 from tornado_ovms.core.lifecycle import Key
-from tornado_ovms.core.settings import Limits, ModelSettings
+from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.lookout import Lookout
 from tornado_ovms.serving.manager import Manager, Outcome, Source
+from tornado_ovms.serving.pipelines import Pipelines
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.servable import Lease
 from tornado_ovms.serving.warmup import WarmUp
 
 SOURCE = Source("/etc/config.json")
+
+if TYPE_CHECKING:
+    from tornado_ovms.nodes.base import Library
 
 Script = Callable[["Stage"], Coroutine[Any, Any, None]]
 
@@ -29,6 +34,11 @@ Script = Callable[["Stage"], Coroutine[Any, Any, None]]
 def entry(name: str, **keys: object) -> dict[str, object]:
     """An entry of model_config_list."""
     return {"config": {"name": name, "base_path": f"/{name}", **keys}}
+
+
+def no_library(path: str) -> Library:
+    """There are no custom nodes here."""
+    raise Failure(Code.PIPELINE_LIBRARY, path)
 
 
 class Stage:
@@ -41,9 +51,10 @@ class Stage:
         self.clock = FakeClock()
         inline = InlineExecutor()
         self.watcher = FakeWatcher()
+        pipelines = Pipelines(self.registry, no_library, inline, inline)
         lookout = Lookout(source.config_path, self.storage, self.watcher, inline)  # type: ignore[arg-type]
         self.manager = Manager(
-            source, self.registry, self.engine, lookout, inline, WarmUp("none", Limits()), self.clock
+            source, self.registry, self.engine, lookout, pipelines, inline, WarmUp("none", Limits()), self.clock
         )  # type: ignore[arg-type]
         self.storage.folders = {"/a": {1: 0}, "/b": {1: 0}}
         self.write(entry("a"))
@@ -484,3 +495,75 @@ def test_an_unload_waits_for_those_who_use_the_model() -> None:
         assert stage.states() == {"a": {1: "END"}}
 
     play(script)
+
+
+def samples(stage: Stage) -> dict[str, float]:
+    """What is counted of passes, and when the last good one ended."""
+    stage.registry.metrics.enable(MetricsSettings(enable=True))
+    text = b"".join(stage.registry.metrics.expose(openmetrics=False)).decode()
+    found = re.findall(r"^tornado_ovms_(?:reloads_total\{result=\"(\w+)\"\}|last_(suc)\w+) (\S+)$", text, re.MULTILINE)
+    return {result or when: float(value) for result, when, value in found}
+
+
+def test_a_start_without_a_fault_is_a_success_already() -> None:
+    """And counts as no reload; one with a fault is none."""
+
+    async def script(stage: Stage) -> None:
+        await stage.manager.start()
+        found = samples(stage)
+        assert found.pop("suc") > 0
+        assert found == {"changed": 0, "unchanged": 0, "failed": 0}
+
+    async def faulty(stage: Stage) -> None:
+        stage.engine.broken.add(Key("a", 1))
+        await stage.manager.start()
+        assert samples(stage) == {"changed": 0, "unchanged": 0, "failed": 1, "suc": 0}
+
+    play(script)
+    play(faulty)
+
+
+@pytest.mark.parametrize("trouble", [b"{", Failure(Code.CONFIG_UNREADABLE)])
+def test_a_configuration_that_stays_broken_fails_each_pass(trouble: bytes | Failure) -> None:
+    """An alert goes on until somebody has mended it, also when nobody asks for a reload; then it is forgotten."""
+
+    async def script(stage: Stage) -> None:
+        await stage.manager.start()
+        good, since = stage.storage.config, samples(stage)["suc"]
+        stage.storage.config = trouble
+        for count in (1, 2, 3):
+            await stage.manager._pass(asked_for=False)
+            found = samples(stage)
+            assert (found["failed"], found["suc"]) == (count, since)
+            assert stage.manager.failure is not None
+        stage.storage.config = good
+        await stage.manager._pass(asked_for=False)
+        found = samples(stage)
+        assert (found["failed"], found["suc"] > since) == (3, True)
+        assert stage.manager.failure is None
+
+    play(script)
+
+
+@pytest.mark.parametrize("source", [SOURCE, Source(None, (ModelSettings("a", "/a"),))], ids=["file", "fixed"])
+def test_what_the_configuration_says_about_metrics_is_told_before_models_are_loaded(source: Source) -> None:
+    """They can be scraped meanwhile, and what is wrong with it ends the start before it has cost anything."""
+
+    async def script(stage: Stage) -> None:
+        told: list[MetricsSettings | None] = []
+
+        def refuse(found: MetricsSettings | None) -> None:
+            told.append(found)
+            raise Failure(Code.METRICS_FAMILY)
+
+        stage.storage.config = json.dumps({
+            "model_config_list": [entry("a")],
+            "monitoring": {"metrics": {"enable": True, "metrics_list": ["x"]}},
+        }).encode()
+        with pytest.raises(Failure) as caught:
+            await stage.manager.start(refuse)
+        assert caught.value.code is Code.METRICS_FAMILY
+        assert stage.engine.loaded == []
+        assert told == [None if source.config_path is None else MetricsSettings(enable=True, families=("x",))]
+
+    play(script, source)

@@ -94,6 +94,7 @@ def begin_decoding(
 def _accept_encoded(spec: TensorSpec, value: Encoded) -> None:
     if spec.precision is Precision.STRING:
         spec.accept(value.shape)
+        _check_size(value)  # OpenVINO gives strings back as rows, too
         return
     is_text = _is_text(spec)
     if not is_text and len(spec.shape) != IMAGE_RANK:
@@ -113,9 +114,7 @@ def _accept_encoded(spec: TensorSpec, value: Encoded) -> None:
 
 
 def _accept_text(spec: TensorSpec, value: Encoded) -> None:
-    count, width = len(value.values), _width(value)
-    if count * width > MAX_TEXT_BYTES:
-        raise Failure(Code.STRINGS_TOO_LARGE, f"; actual {count * width >> 20}MB (max 1GB)")
+    count, width = _check_size(value)
     batch, length = spec.shape
     if not batch.accepts(count):
         raise spec.refusal(Code.BATCH_SIZE, batch, count)
@@ -139,7 +138,19 @@ def _is_pictures(spec: TensorSpec) -> bool:
 
 def _width(value: Encoded) -> int:
     """The length of the longest string with the zero that ends it."""
-    return max(map(len, value.values)) + 1
+    return max(map(len, value.values), default=0) + 1
+
+
+def _check_size(value: Encoded) -> tuple[int, int]:
+    """How many rows of bytes the strings would make, and how long ones.
+
+    Raises:
+        Failure: STRINGS_TOO_LARGE; a single long one among many short ones is enough for that.
+    """
+    count, width = len(value.values), _width(value)
+    if count * width > MAX_TEXT_BYTES:
+        raise Failure(Code.STRINGS_TOO_LARGE, f"; actual {count * width >> 20}MB (max 1GB)")
+    return count, width
 
 
 def _decode(spec: TensorSpec, value: Encoded, limits: Limits) -> np.ndarray:

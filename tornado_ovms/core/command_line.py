@@ -102,7 +102,7 @@ def _warnings(arguments: Arguments) -> list[str]:
     reasons = {
         **dict.fromkeys(_names(Group.GRPC), "there is no gRPC in this server"),
         **dict.fromkeys((*_names(Group.GENERATION), *TASK_OPTIONS), "this server has no language models and no graphs"),
-        "custom_node_resources_cleaner_interval_seconds": "there are no custom nodes yet",
+        "custom_node_resources_cleaner_interval_seconds": "what custom nodes hold is given back as soon as nobody uses it",
         "model_repository_path": "it is for --list_models and --add_to_config",
     }
     if arguments.has("config_path"):

@@ -7,6 +7,7 @@ thread.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,9 @@ from tornado_ovms.core.settings import (
     LatestVersions,
     MetricsSettings,
     ModelSettings,
+    NodeSettings,
+    PipelineSettings,
+    Source,
     SpecificVersions,
     VersionPolicy,
 )
@@ -34,9 +38,10 @@ MAX_SEQUENCE_NUMBER: Final = 2**32 - 1
 MAX_FAULTS: Final = 20
 """A message names so many faults of a document; a file of another kind may have thousands."""
 
+_WORD: Final = re.compile(r"(?![\w.]*\.py:)[\w.]+:")
+"""``builtin:add_one``, ``package.module:Class``; not ``nodes.py:Class``, which is a file."""
+
 _NOT_SERVED: Final = {
-    "pipeline_config_list": "pipelines are not served yet",
-    "custom_node_library_config_list": "custom nodes are not served yet",
     "mediapipe_config_list": "MediaPipe graphs are not served by this server",
     "custom_loader_config_list": "custom loaders are C++ libraries and cannot be used by this server",
 }
@@ -54,11 +59,14 @@ class Fault:
 class Config:
     """What a configuration file says.
 
-    ``models`` have names of their own; ``faults`` are about entries that are left out, ``warnings`` about what is not
+    ``models`` and ``pipelines`` have names of their own; ``libraries`` are paths by name, None if the file does not speak of any;
+    ``faults`` are about entries that are left out, ``warnings`` about what is not
     served as written; ``metrics`` is None without a ``monitoring`` section.
     """
 
     models: tuple[ModelSettings, ...]
+    pipelines: tuple[PipelineSettings, ...]
+    libraries: Mapping[str, str] | None
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     metrics: MetricsSettings | None
@@ -92,7 +100,14 @@ def parse(text: bytes, folder: str) -> Config:
             models[name] = settings
         except Failure as failure:
             faults.append(Fault(name, failure))
-    return Config(tuple(models.values()), tuple(faults), tuple(warnings), _metrics(document))
+    return Config(
+        tuple(models.values()),
+        _pipelines(document, warnings),
+        _libraries(document, folder),
+        tuple(faults),
+        tuple(warnings),
+        _metrics(document),
+    )
 
 
 def _read(text: bytes) -> Members:
@@ -130,6 +145,57 @@ def _not_served(document: Members) -> Iterator[str]:
         for index, entry in enumerate(document.get(key, ())):
             name = entry["config"]["loader_name"] if "config" in entry else entry["name"]
             yield f"/{key}/{index}: {name} is left out: {reason}"
+
+
+def _pipelines(document: Members, warnings: list[str]) -> tuple[PipelineSettings, ...]:
+    """The pipelines; of two with one name the first counts."""
+    pipelines: dict[str, PipelineSettings] = {}
+    for index, entry in enumerate(document.get("pipeline_config_list", ())):
+        if entry["name"] in pipelines:
+            pointer = f"/pipeline_config_list/{index}/name"
+            warnings.append(
+                f"Duplicated pipeline names: {entry['name']}. Only first definition will be loaded. ({pointer})"
+            )
+            continue
+        pipelines[entry["name"]] = PipelineSettings(
+            entry["name"],
+            tuple(entry["inputs"]),
+            tuple(map(_node, entry["nodes"])),
+            _sources(entry["outputs"]),
+            entry.get("demultiply_count"),
+        )
+    return tuple(pipelines.values())
+
+
+def _node(entry: Members) -> NodeSettings:
+    is_custom = entry["type"] == "custom"
+    return NodeSettings(
+        name=entry["name"],
+        target=entry["library_name" if is_custom else "model_name"],
+        is_custom=is_custom,
+        inputs=_sources(entry["inputs"]),
+        outputs={output["alias"]: output["data_item"] for output in entry["outputs"]},
+        version=None if is_custom else entry.get("version"),
+        params=dict(entry.get("params", {})) if is_custom else {},
+        demultiply_count=entry.get("demultiply_count"),
+        gather_from=entry.get("gather_from_node"),
+    )
+
+
+def _sources(entries: list[Members]) -> tuple[tuple[str, Source], ...]:
+    return tuple(
+        (name, Source(source["node_name"], source["data_item"])) for entry in entries for name, source in entry.items()
+    )
+
+
+def _libraries(document: Members, folder: str) -> Mapping[str, str] | None:
+    """The libraries of custom nodes: files, or what ``nodes.library`` knows by a word and a colon."""
+    if "custom_node_library_config_list" not in document:
+        return None
+    return {
+        entry["name"]: entry["base_path"] if _WORD.match(entry["base_path"]) else join(folder, entry["base_path"])
+        for entry in document["custom_node_library_config_list"]
+    }
 
 
 def _metrics(document: Members) -> MetricsSettings | None:

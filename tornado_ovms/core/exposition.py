@@ -2,11 +2,13 @@
 
 Two formats: the text format 0.0.4, and OpenMetrics 1.0 for clients that ask for it. In both the reference's samples have the
 names that its dashboards use: counters without ``_total``, whole numbers and bounds of buckets without a point. OpenMetrics has
-no counter of such a name, so that there they are of the type ``unknown``. Pure; any thread.
+no counter of such a name, so that there they are of the type ``unknown``, and wants powers of ten to be written with a point:
+of the reference's bounds only 10 is one. Pure; any thread.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tornado_ovms.core.metric_families import FamilyKind
@@ -20,6 +22,10 @@ TEXT: Final = "text/plain; charset=utf-8"
 """As the reference sends it, which names no version of the format."""
 
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+_CANONICAL: Final = frozenset(float(f"1e{exponent}") for exponent in range(-10, 11))
+"""Numbers whose text OpenMetrics prescribes."""
 
 
 class Buckets(NamedTuple):
@@ -91,10 +97,12 @@ def _in_braces(labels: str) -> str:
 
 
 def _bound(bound: float, *, openmetrics: bool) -> str:
-    """The upper bound of a bucket; OpenMetrics wants a point in it."""
-    return str(float(bound)) if openmetrics else _number(bound)
+    """The upper bound of a bucket."""
+    return str(float(bound)) if openmetrics and bound in _CANONICAL else _number(bound)
 
 
 def _number(value: float) -> str:
     """Whole numbers without a point, as prometheus-cpp writes them."""
-    return str(int(value)) if value == int(value) else repr(value)
+    if math.isfinite(value):
+        return str(int(value)) if value == int(value) else repr(value)
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"

@@ -36,6 +36,7 @@ class ErrorCode(Enum):
 
     OK = "OK"
     UNKNOWN = "UNKNOWN"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
 
 
 class Event(Enum):
@@ -84,6 +85,27 @@ TRANSITIONS: Final[Mapping[tuple[VersionStatus, Event], VersionStatus]] = Mappin
     (_UNLOADING, Event.UNLOADED): _END,
     (_END, Event.LOAD): _LOADING,  # it came back
 })
+
+
+_INVALID = VersionStatus(State.LOADING, ErrorCode.FAILED_PRECONDITION)
+
+PIPELINE_TRANSITIONS: Final[Mapping[tuple[VersionStatus, Event], VersionStatus]] = MappingProxyType({
+    (_START, Event.LOAD): _LOADING,
+    (_LOADING, Event.LOAD): _LOADING,
+    (_LOADING, Event.LOADED): _AVAILABLE,
+    (_LOADING, Event.FAILED): _INVALID,
+    (_LOADING, Event.RETIRE): _END,
+    (_INVALID, Event.LOAD): _INVALID,
+    (_INVALID, Event.LOADED): _AVAILABLE,
+    (_INVALID, Event.FAILED): _INVALID,
+    (_INVALID, Event.RETIRE): _END,
+    (_AVAILABLE, Event.LOAD): _AVAILABLE,  # it is checked anew, and serves meanwhile
+    (_AVAILABLE, Event.LOADED): _AVAILABLE,
+    (_AVAILABLE, Event.FAILED): _INVALID,  # a member has changed, or the definition
+    (_AVAILABLE, Event.RETIRE): _END,
+    (_END, Event.LOAD): _LOADING,
+})
+"""The life of a pipeline. LOAD is a definition that is to be checked, LOADED and FAILED are what comes of it."""
 
 
 class Key(NamedTuple):

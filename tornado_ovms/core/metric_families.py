@@ -144,7 +144,9 @@ MODEL_LOADED: Final = _ours(
     "model_last_load_timestamp_seconds", FamilyKind.GAUGE,
     "When a version was last loaded, in seconds since 1970; 0: never.", "name", "version",
 )  # fmt: skip
-RELOADS: Final = _ours("reloads", FamilyKind.COUNTER, "Passes that found something to do, or were asked for.", "result")
+RELOADS: Final = _ours(
+    "reloads", FamilyKind.COUNTER, "Passes that changed something, failed, or were asked for.", "result"
+)
 RELOAD_SUCCESS: Final = _ours(
     "last_successful_reload_timestamp_seconds", FamilyKind.GAUGE,
     "When the last pass without a fault ended, in seconds since 1970.",

@@ -128,7 +128,7 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
         Option(
             "custom_node_resources_cleaner_interval_seconds",
             Kind.U32,
-            "Pause between two removals of what custom nodes left. Without effect: there are no custom nodes yet.",
+            "Pause between two removals of what custom nodes left. Without effect: it is given back at once.",
             300,
         ),
         Option("cache_dir", Kind.TEXT, "Folder for compiled models.", shown="/opt/cache if it exists"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tornado_ovms.core.tensors import Auto, Dim, LayoutChange, Shape
 
@@ -108,6 +108,59 @@ class ModelSettings:
         """Whether a dimension is left open by the word ``auto``."""
         shapes = self.shape.values() if isinstance(self.shape, Mapping) else (self.shape,)
         return any(isinstance(each, Auto) for each in (self.batch_size, *shapes))
+
+
+class Source(NamedTuple):
+    """Where a value comes from: a node, or the request, and the item's name there."""
+
+    node: str
+    item: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """A node of a pipeline: a model, or a custom node of a library.
+
+    Attributes:
+        name: within the pipeline.
+        target: the model's name, or the library's.
+        is_custom: which of the two.
+        inputs: of the model or library, in the order of the file, and where each comes from.
+        outputs: names of the model or library by the names that other nodes use.
+        version: of the model; None for the default version.
+        params: of a custom node.
+        demultiply_count: into how many shards the outputs are split; -1: as many as there are; None: they are not.
+        gather_from: the node whose shards are gathered here.
+    """
+
+    name: str
+    target: str
+    is_custom: bool
+    inputs: tuple[tuple[str, Source], ...]
+    outputs: Mapping[str, str]
+    version: int | None = None
+    params: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    demultiply_count: int | None = None
+    gather_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """One entry of ``pipeline_config_list``.
+
+    Attributes:
+        name: in URLs.
+        inputs: the items of a request.
+        nodes: in the order of the file.
+        outputs: names in the answer, and where each comes from.
+        demultiply_count: of the request; see ``NodeSettings``.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    nodes: tuple[NodeSettings, ...]
+    outputs: tuple[tuple[str, Source], ...]
+    demultiply_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,46 @@ class Code(Enum):
     VERSION_MISSING = auto()
     VERSION_NOT_LOADED_YET = auto()
     VERSION_RETIRED = auto()
+    # pipelines, while they are checked
+    PIPELINE_NAME_OCCUPIED = auto()
+    PIPELINE_LIBRARY = auto()
+    PIPELINE_NODE_NAME_DUPLICATE = auto()
+    PIPELINE_MISSING_MODEL = auto()
+    PIPELINE_STRING_DEMULTIPLY = auto()
+    PIPELINE_TOO_FEW_DIMENSIONS = auto()
+    PIPELINE_DEMULTIPLY_COUNT = auto()
+    PIPELINE_GATHER_FROM_MISSING_NODE = auto()
+    PIPELINE_GATHER_FROM_PLAIN_NODE = auto()
+    PIPELINE_MISSING_NODE = auto()
+    PIPELINE_RESPONSE_AS_SOURCE = auto()
+    PIPELINE_MISSING_INPUT = auto()
+    PIPELINE_INPUT_TWICE = auto()
+    PIPELINE_MISSING_ITEM = auto()
+    PIPELINE_MISSING_OUTPUT = auto()
+    PIPELINE_OPEN_INPUT = auto()
+    PIPELINE_CYCLE = auto()
+    PIPELINE_UNCONNECTED = auto()
+    PIPELINE_GATHER_ORDER = auto()
+    PIPELINE_AMBIGUOUS_INPUT = auto()
+    NOT_IMPLEMENTED = auto()
+    # pipelines, while they run
+    PIPELINE_NOT_LOADED_YET = auto()
+    PIPELINE_RETIRED = auto()
+    PIPELINE_TOO_MANY_SHARDS = auto()
+    PIPELINE_SHARD_DIMENSIONS = auto()
+    PIPELINE_SHARD_COUNT = auto()
+    PIPELINE_NO_CONTENT = auto()
+    PIPELINE_SHARDS_DIFFER = auto()
+    PIPELINE_OUTPUT_TWICE = auto()
+    NODE_INITIALIZE = auto()
+    NODE_METADATA = auto()
+    NODE_EXECUTE = auto()
+    NODE_OUTPUTS = auto()
+    NODE_OUTPUT_COUNT = auto()
+    NODE_OUTPUT_NAME = auto()
+    NODE_OUTPUT_PRECISION = auto()
+    NODE_OUTPUT_SIZE = auto()
+    NODE_OUTPUT_MISSING = auto()
     # sequences of stateful models
     SEQUENCE_MISSING = auto()
     SEQUENCE_EXISTS = auto()
@@ -189,6 +229,50 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.VERSION_MISSING: Answer(404, "Model with requested version is not found"),
     Code.VERSION_NOT_LOADED_YET: Answer(404, "Model with requested version is not loaded yet"),
     Code.VERSION_RETIRED: Answer(404, "Model with requested version is retired"),
+    Code.PIPELINE_NAME_OCCUPIED: Answer(500, "Pipeline has the same name as model"),
+    Code.PIPELINE_LIBRARY: Answer(500, "Pipeline refers to incorrect library"),
+    Code.PIPELINE_NODE_NAME_DUPLICATE: Answer(500, "Pipeline definition has multiple nodes with the same name"),
+    Code.PIPELINE_MISSING_MODEL: Answer(500, "Pipeline definition has reference to missing model"),
+    Code.PIPELINE_STRING_DEMULTIPLY: Answer(500, "Demultiplication is not supported for string precision"),
+    Code.PIPELINE_TOO_FEW_DIMENSIONS: Answer(500, "Pipeline has not enough shape dimensions to demultiply"),
+    Code.PIPELINE_DEMULTIPLY_COUNT: Answer(500, "Demultiplication count does not match tensor first dimension"),
+    Code.PIPELINE_GATHER_FROM_MISSING_NODE: Answer(500, "Gather node refers to not existing node"),
+    Code.PIPELINE_GATHER_FROM_PLAIN_NODE: Answer(500, "Gather node refers to node that isn't demultiplexer"),
+    Code.PIPELINE_MISSING_NODE: Answer(500, "Pipeline definition has reference to missing node"),
+    Code.PIPELINE_RESPONSE_AS_SOURCE: Answer(500, "Pipeline definition has response node used as dependency node"),
+    Code.PIPELINE_MISSING_INPUT: Answer(500, "Pipeline definition has connection to non existing model input"),
+    Code.PIPELINE_INPUT_TWICE: Answer(
+        500, "Pipeline definition has multiple connections to the same input of underlying model"
+    ),
+    Code.PIPELINE_MISSING_ITEM: Answer(500, "Pipeline definition has reference to missing data source"),
+    Code.PIPELINE_MISSING_OUTPUT: Answer(500, "Pipeline definition has reference to missing model output"),
+    Code.PIPELINE_OPEN_INPUT: Answer(
+        500, "Pipeline definition does not have connections for all inputs of underlying models"
+    ),
+    Code.PIPELINE_CYCLE: Answer(500, "Pipeline definition contains a cycle"),
+    Code.PIPELINE_UNCONNECTED: Answer(500, "Pipeline definition has unconnected nodes"),
+    Code.PIPELINE_GATHER_ORDER: Answer(500, "Demultiplexer and gather nodes are not in LIFO order"),
+    Code.PIPELINE_AMBIGUOUS_INPUT: Answer(
+        500, "Multiple nodes connected to the same pipeline input require different tensor metadata"
+    ),
+    Code.NOT_IMPLEMENTED: Answer(500, "Functionality not implemented"),
+    Code.PIPELINE_NOT_LOADED_YET: Answer(404, "Pipeline is not loaded yet"),
+    Code.PIPELINE_RETIRED: Answer(404, "Pipeline is retired"),
+    Code.PIPELINE_TOO_MANY_SHARDS: Answer(500, "Too large dynamic demultiplication requested."),
+    Code.PIPELINE_SHARD_DIMENSIONS: Answer(500, "Wrong number of dimensions in a tensor to be sharded"),
+    Code.PIPELINE_SHARD_COUNT: Answer(500, "Wrong dimension size. Should match demultiply count"),
+    Code.PIPELINE_NO_CONTENT: Answer(204, "Pipeline execution aborted due to no content from custom node"),
+    Code.PIPELINE_SHARDS_DIFFER: Answer(500, "Gathered tensor shards dimensions are different"),
+    Code.PIPELINE_OUTPUT_TWICE: Answer(500, "Tried to set the same input twice for node input handler"),
+    Code.NODE_INITIALIZE: Answer(500, "Failure during custom node library initialization"),
+    Code.NODE_METADATA: Answer(500, "Custom node failed on metadata call"),
+    Code.NODE_EXECUTE: Answer(500, "Custom node failed during execution"),
+    Code.NODE_OUTPUTS: Answer(500, "Custom node library has returned corrupted outputs handle"),
+    Code.NODE_OUTPUT_COUNT: Answer(500, "Custom node library has produced corrupted number of outputs"),
+    Code.NODE_OUTPUT_NAME: Answer(500, "Custom node output is missing name"),
+    Code.NODE_OUTPUT_PRECISION: Answer(500, "Custom node has produced tensor with unspecified precision"),
+    Code.NODE_OUTPUT_SIZE: Answer(500, "Custom node output has invalid content size"),
+    Code.NODE_OUTPUT_MISSING: Answer(500, "Custom node output is missing"),
     Code.SEQUENCE_MISSING: Answer(404, "Sequence with provided ID does not exist"),
     Code.SEQUENCE_EXISTS: Answer(409, "Sequence with provided ID already exists"),
     Code.SEQUENCE_ENDING: Answer(412, "Sequence last request is being processed and it's not available anymore"),

@@ -39,6 +39,8 @@ requests so."""
 
 TRIALS: Final = 5
 
+FLOATS: Final = frozenset({Precision.FP16, Precision.FP32, Precision.FP64})
+
 NO_INFO: Final[Mapping[str, Any]] = MappingProxyType({})
 _NO_STATES: Final[States] = MappingProxyType({})
 
@@ -115,13 +117,16 @@ def _is_small(spec: TensorSpec) -> bool:
 def _find_quick(model: ov.CompiledModel, inputs: Sequence[TensorSpec]) -> _Slot | None:
     """A request of its own for a model that infers faster than a thread is woken; None for any other.
 
-    The best of a few inferences on zeros counts: others may use the processor meanwhile.
+    The best of a few inferences on zeros counts: others may use the processor meanwhile. Only models that take nothing but
+    floats are tried: OpenVINO divides by an integer of 0, and reads by an index that leads out of the memory, until the
+    process is ended by a signal.
     """
-    if not all(map(_is_small, inputs)):
+    if not all(_is_small(spec) and spec.precision in FLOATS for spec in inputs):
         return None
     slot = _Slot(model.create_infer_request(), inputs)
     if slot.request.query_state():
         return None
+    slot.fill([np.zeros(())] * len(inputs))  # OpenVINO leaves the memory as it finds it
     best = math.inf
     for _ in range(TRIALS):
         begin = time.perf_counter()
@@ -138,14 +143,16 @@ def _tensor(array: np.ndarray) -> ov.Tensor:
     if array.dtype != object:
         return ov.Tensor(array, shared_memory=True)
     tensor = ov.Tensor(ov.Type.string, ov.Shape(array.shape))
-    tensor.bytes_data = array.tolist()
+    if array.size:  # it refuses an empty list
+        tensor.bytes_data = array.tolist()
     return tensor
 
 
 def _copy(tensor: ov.Tensor) -> np.ndarray:
     """An output's values, owned by the caller; strings as an object array of ``bytes``."""
     if tensor.element_type == ov.Type.string:
-        strings: np.ndarray = tensor.bytes_data.astype(object)
+        # Of an empty tensor OpenVINO looks for the longest string all the same, in memory that is not its own.
+        strings: np.ndarray = tensor.bytes_data.astype(object) if tensor.size else np.empty(tensor.shape, object)
         return strings
     return np.array(tensor.data)
 
@@ -235,7 +242,7 @@ class RequestPool:
 
     def stats(self) -> ExecutableStats:
         """See ``Executable.stats``."""
-        waiting = sum(not job.future.done() for job in self._waiting)
+        waiting = sum(not job.future.done() for job in list(self._waiting))  # metrics are read in a thread
         return ExecutableStats(self._streams, len(self._slots), len(self._slots) - len(self._idle), waiting)
 
     def close(self) -> None:

@@ -229,11 +229,11 @@ class Exchange(httputil.HTTPMessageDelegate):
             self._connection.finish()
         except iostream.StreamClosedError:
             return  # the client went away meanwhile
-        self._tell(reply, size)
+        self._tell(reply, 0 if self._method == "HEAD" else size)
 
     def _coding(self, reply: Reply) -> str:
         """The content coding of an answer; empty if it is sent as it is."""
-        return _choose_coding(self._headers) if _size(reply.body) >= PACK_BYTES else ""
+        return _choose_coding(self._headers) if reply.is_packable and _size(reply.body) >= PACK_BYTES else ""
 
     def _headers_of(self, reply: Reply) -> httputil.HTTPHeaders:
         headers = httputil.HTTPHeaders(self._edge.headers)
@@ -250,14 +250,15 @@ class Exchange(httputil.HTTPMessageDelegate):
     def _write(self, reply: Reply, headers: httputil.HTTPHeaders, *, close: bool = False) -> None:
         """Send a small answer, without waiting until the client has taken it."""
         body = b"".join(reply.body)
-        headers["Content-Length"] = str(len(body))
+        if reply.status != HTTPStatus.NO_CONTENT:  # RFC 9110 §8.6
+            headers["Content-Length"] = str(len(body))
         if close:
             headers["Connection"] = "close"
         self._connection.write_headers(_start_line(reply.status), headers, b"" if self._method == "HEAD" else body)
         self._connection.finish()
         if close:
             self._connection.close()
-        self._tell(reply, len(body))
+        self._tell(reply, 0 if self._method == "HEAD" else len(body))
 
     def _explain(self, error: Exception) -> Reply:
         """The answer to a request that failed; what was not foreseen is logged and not shown."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import string
 from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
 
 from tornado_ovms.core import metric_families as families
 from tornado_ovms.core.status import Code
@@ -86,8 +88,8 @@ class Traffic:
 
     def answered(self, answer: Answered) -> None:
         """An answer has been written."""
-        route = answer.route
-        key = route, answer.method, answer.status
+        route, method = answer.route, answer.method
+        key = route, method if method in METHODS else OTHER, answer.status
         if key not in self._responses:
             self._add(*key)
         self._responses[key].value += 1
@@ -100,15 +102,16 @@ class Traffic:
                 _log(answer)
 
     def _add(self, route: str, method: str, status: int) -> None:
-        metrics, known = self._metrics, method if method in METHODS else OTHER
-        labels = {"route": route, "method": known, "code": str(status)}
+        metrics = self._metrics
+        labels = {"route": route, "method": method, "code": str(status)}
         self._responses[route, method, status] = metrics.counter(families.HTTP_RESPONSES, **labels)
         self._received[route] = metrics.counter(families.HTTP_REQUEST_BYTES, route=route)
         self._sent[route] = metrics.counter(families.HTTP_RESPONSE_BYTES, route=route)
 
 
 def _log(answer: Answered) -> None:
-    fields = {**answer._asdict(), "ms": round(answer.seconds * 1000, 3)}
+    path = quote(answer.path, safe=string.punctuation, encoding="latin-1")  # no terminal takes it for a command
+    fields = {**answer._asdict(), "path": path, "ms": round(answer.seconds * 1000, 3)}
     del fields["seconds"], fields["timing"]
     if answer.timing is not None:
         fields |= {f"{stage}_ms": round(seconds * 1000, 3) for stage, seconds in answer.timing._asdict().items()}

@@ -57,18 +57,23 @@ TEXT: Final = "text/plain; charset=utf-8"
 
 
 class Reply(NamedTuple):
-    """An answer: its HTTP status, its body in pieces, what the body is, what else the head says, how long it took."""
+    """An answer: its HTTP status, its body in pieces, what the body is, what else the head says, how long it took.
+
+    ``is_packable`` is whether it may be compressed for clients that say to take that. tritonclient for asyncio always says so,
+    and unpacks nothing but the answers to inferences.
+    """
 
     status: int
     body: Sequence[bytes | memoryview]
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
     timing: Timing | None = None
+    is_packable: bool = True
 
 
 def refusal(failure: Failure) -> Reply:
     """The answer to a request that failed."""
-    return Reply(failure.http, [tfs.write_error(failure.text)])
+    return Reply(failure.http, [tfs.write_error(failure.text)], is_packable=False)
 
 
 async def _take_step(
@@ -182,7 +187,7 @@ class DataPlane:
             Failure: whatever is wrong with the request, the model or the inference.
         """
         kfs.check_header(header)  # counted as nothing, as in the reference
-        model = self._registry.models.get(name)
+        model = self._registry.find(name)
         found = model.find(version) if model is not None else None
         if found is None:  # the reference reads the body before it looks for the model
             return self._refuse_inference(name, version, body, header, encoding)
@@ -252,7 +257,7 @@ class DataPlane:
         arrays = values if requests.are_arrays(values) else await self._decode(instance, values)
         call.decoded()
         if instance.sequences is None or request.step is None:
-            inference = await executable.infer(arrays)
+            inference = await instance.infer(arrays, call.method)
             call.inferred(inference)
             return list(zip(executable.outputs, inference.outputs, strict=True))
         # Whoever goes away does not take a step of its sequence back.
@@ -307,7 +312,7 @@ class DataPlane:
 
     def config_status(self, *, verbose: bool = False) -> Reply:
         """The status of everything that was ever known; with reasons of failures if ``verbose`` (ours)."""
-        models = self._registry.models
+        models = self._registry.everything
         statuses = {name: model.statuses() for name, model in models.items()}
         if not verbose:
             return Reply(200, [tfs.write_config_status(statuses)])
@@ -344,7 +349,7 @@ class DataPlane:
         if not self._metrics.is_enabled:
             raise Failure(Code.INVALID_URL)
         text = await self._in_pool(partial(self._metrics.expose, openmetrics=openmetrics))
-        return Reply(200, [text], OPENMETRICS if openmetrics else METRICS_TEXT)
+        return Reply(200, text, OPENMETRICS if openmetrics else METRICS_TEXT)
 
     def live(self) -> Reply:
         """Whether the process answers."""
@@ -367,7 +372,7 @@ class DataPlane:
 
     def server_metadata(self, extensions: Sequence[str] = ()) -> Reply:
         """What the server is; ``extensions`` of the protocol come to those that are always there."""
-        return Reply(200, [kfs.write_server(NAME, __version__, (*kfs.EXTENSIONS, *extensions))])
+        return Reply(200, [kfs.write_server(NAME, __version__, (*kfs.EXTENSIONS, *extensions))], is_packable=False)
 
     def model_metadata(self, name: str, version: int | None) -> Reply:
         """What a version takes and gives, and which versions of its model serve. 0 is no word for the default version.
@@ -382,7 +387,7 @@ class DataPlane:
         with found.cells.count(MODEL_METADATA):
             executable = found.serving().executable
             specs = executable.inputs.values(), executable.outputs
-            return Reply(200, [kfs.write_model(name, model.available, *specs, executable.info)])
+            return Reply(200, [kfs.write_model(name, model.available, *specs, executable.info)], is_packable=False)
 
     def model_ready(self, name: str, version: int | None) -> Reply:
         """Whether a version serves. Unlike elsewhere 0 is no word for the default version.
@@ -409,7 +414,8 @@ class DataPlane:
         """
         only_ready = kfs.read_is_only_ready(body, self._limits)
         entries = [entry for name in self._manager.names for entry in _index(name, self._registry.add_model(name))]
-        return Reply(200, [kfs.write_index(entry for entry in entries if not only_ready or entry.state == READY)])
+        chosen = (entry for entry in entries if not only_ready or entry.state == READY)
+        return Reply(200, [kfs.write_index(chosen)], is_packable=False)
 
     async def load_model(self, name: str, body: bytes) -> Reply:
         """Serve a model of the configuration again, or try again what has failed of it.

@@ -20,6 +20,7 @@ from tornado_ovms.serving.reconcile import Converged, Reconciler, Wish
 from tornado_ovms.storage import FRESH_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
     from tornado_ovms.core.config import Config
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tornado_ovms.engine.base import Engine
     from tornado_ovms.serving.clock import Clock
     from tornado_ovms.serving.lookout import Lookout, Looks
+    from tornado_ovms.serving.pipelines import Pipelines
     from tornado_ovms.serving.registry import Registry
     from tornado_ovms.serving.warmup import WarmUp
 
@@ -47,6 +49,10 @@ copying tool makes several changes at once."""
 MAX_LOOKS: Final = 20
 """Who asks for a reload waits for versions that are still being written so many times ``FRESH_S``; then they are taken as they
 are."""
+
+
+def _ignore(_metrics: MetricsSettings | None) -> None:
+    """Nobody wants to know."""
 
 
 class Source(NamedTuple):
@@ -86,6 +92,7 @@ class Manager:
         engine: what loads it.
         lookout: what looks at the disk.
         loaders: the threads for loading.
+        pipelines: what is made of models and custom nodes.
         warmup: what comes between loading a version and serving it.
         clock: the time.
     """
@@ -96,6 +103,7 @@ class Manager:
         registry: Registry,
         engine: Engine,
         lookout: Lookout,
+        pipelines: Pipelines,
         loaders: Executor,
         warmup: WarmUp,
         clock: Clock,
@@ -104,6 +112,7 @@ class Manager:
         self._registry = registry
         self._engine = engine
         self._lookout = lookout
+        self._pipelines = pipelines
         self._clock = clock
         self._reconciler = Reconciler(registry, engine, loaders, clock, warmup, self.wake)
         self._reloads = Reloads(registry.metrics)
@@ -115,26 +124,33 @@ class Manager:
         self._models: dict[str, ModelSettings] = {}
         self._unloaded: set[str] = set()
         self._warned: dict[str, tuple[str, ...]] = {}
-        self.metrics: MetricsSettings | None = None
-        self.failure: Failure | None = None
+        self._unread: Failure | None = None
+        self._unusable: Failure | None = None
         self.is_ready = False
         self.is_draining = False
 
-    async def start(self) -> None:
+    async def start(self, on_metrics: Callable[[MetricsSettings | None], None] = _ignore) -> None:
         """Make the first pass.
 
+        Args:
+            on_metrics: told what the configuration says about metrics, before the first model is loaded.
+
         Raises:
-            Failure: the configuration file cannot be used, or (with fixed settings) a model cannot be served.
+            Failure: the configuration file cannot be used, or (with fixed settings) a model cannot be served; what
+                ``on_metrics`` raises.
         """
         async with self._lock:
             if self._source.config_path is None:
+                on_metrics(None)
                 await self._start_fixed()
+                is_good = True
             else:
                 await self._lookout.watch_config()
                 text = await self._lookout.read_config(self._source.config_path)
                 look = await self._look(self._source.config_path, text)
-                self.metrics = look.config.metrics
-                await self._load(look, is_patient=True)
+                on_metrics(look.config.metrics)
+                is_good = (await self._load(look, is_patient=True)).failure is None
+            self._reloads.ended(changed=False, failed=not is_good, asked_for=False)
         self.is_ready = True
 
     async def _start_fixed(self) -> None:
@@ -144,6 +160,11 @@ class Manager:
         found, done = await self._converge(retry=True, is_patient=True)
         for failure in (*found, *done.last_failures):
             raise failure
+
+    @property
+    def failure(self) -> Failure | None:
+        """What is wrong with the configuration file as a whole: it cannot be read, or its text cannot be used."""
+        return self._unread or self._unusable
 
     async def reload(self) -> Outcome:
         """Make a pass now, and try again what has failed before. Callers that wait for the same pass share it."""
@@ -187,6 +208,7 @@ class Manager:
         async with self._lock:
             (self._unloaded.discard if wanted else self._unloaded.add)(name)
             await self._converge(retry=wanted, is_patient=wanted)
+            await self._pipelines.revalidate()
 
     def wake(self) -> None:
         """Something may have changed: let ``run`` make a pass soon."""
@@ -214,11 +236,12 @@ class Manager:
     async def retire_all(self) -> None:
         """Retire everything, at the end of the process."""
         async with self._lock:
+            await self._pipelines.retire_all()
             await self._reconciler.converge({}, retry=False)
 
     async def _pass(self, *, asked_for: bool) -> Outcome:
         outcome = await self._make_pass(asked_for=asked_for)
-        failed = outcome.failure is not None
+        failed = outcome.failure is not None or self.failure is not None
         self._reloads.ended(changed=outcome.changed, failed=failed, asked_for=asked_for)
         return outcome
 
@@ -227,16 +250,18 @@ class Manager:
             try:
                 text = await self._lookout.read_config(self._source.config_path)
             except Failure as failure:
-                self.failure = failure
+                self._unread = failure
                 if asked_for:
                     return Outcome(False, Code.CONFIG_FILE_MISSING, failure)
             else:
+                self._unread = None
                 if text != self._text or (asked_for and self._config_failed):
                     outcome = await self._reload_config(self._source.config_path, text, asked_for=asked_for)
                     if asked_for or outcome.failure is None:
                         return outcome
         found, done = await self._converge(retry=asked_for, is_patient=asked_for)
-        return Outcome(done.changed, Code.VERSIONS_RELOAD, next(iter((*found, *done.failures)), None))
+        invalid = await self._pipelines.revalidate()
+        return Outcome(done.changed, Code.VERSIONS_RELOAD, next(iter((*found, *done.failures, *invalid)), None))
 
     async def _reload_config(self, path: str, text: bytes, *, asked_for: bool) -> Outcome:
         """Load a configuration file that has changed, or failed before. A broken one changes nothing."""
@@ -244,7 +269,7 @@ class Manager:
             look = await self._look(path, text)
         except Failure as failure:
             log.error("%s", failure.text)
-            self._text, self._config_failed, self.failure = text, True, failure
+            self._text, self._config_failed, self._unusable = text, True, failure
             return Outcome(False, Code.CONFIG_RELOAD, failure)
         return await self._load(look, is_patient=asked_for)
 
@@ -273,11 +298,12 @@ class Manager:
     async def _load(self, look: Look, *, is_patient: bool) -> Outcome:
         """Make a configuration the one in force, and bring it about."""
         changed = look.text != self._text
-        self._text, self.failure = look.text, None
+        self._text, self._unusable = look.text, None
         self._warn("", look.config.warnings)
         faults = self._adopt(look)
         found, done = await self._converge(retry=True, is_patient=is_patient)
-        failure = next(iter((*faults, *found, *done.failures)), None)
+        invalid = await self._pipelines.adopt(look.config)
+        failure = next(iter((*faults, *found, *done.failures, *invalid)), None)
         self._config_failed = failure is not None
         return Outcome(changed or done.changed, Code.CONFIG_RELOAD, failure)
 
@@ -288,6 +314,9 @@ class Manager:
         """
         fresh = {settings.name: settings for settings in look.models}
         faults = list(look.faults)
+        for name in fresh.keys() & self._registry.pipelines.keys():
+            faults.append((name, Failure(Code.MODEL_NAME_OCCUPIED, f"{name} is the name of a pipeline")))
+            del fresh[name]
         for name, settings in fresh.items():
             old = self._models.get(name)
             if old is not None and old.stateful != settings.stateful:

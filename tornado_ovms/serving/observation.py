@@ -16,13 +16,14 @@ from tornado_ovms.core import metric_families as families
 from tornado_ovms.core.lifecycle import State
 from tornado_ovms.core.status import Failure
 from tornado_ovms.engine.base import ExecutableStats
+from tornado_ovms.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
     from tornado_ovms.engine.base import Inference
-    from tornado_ovms.metrics import Counter, Metrics
+    from tornado_ovms.metrics import Counter
     from tornado_ovms.serving.registry import Version
 
 INTERFACES: Final = ("gRPC", "REST")
@@ -78,7 +79,9 @@ def _is_in(version: Version, state: str) -> bool:
 class Cells:
     """What is counted of one version."""
 
-    def __init__(self, metrics: Metrics, name: str, number: int, version: Version) -> None:
+    def __init__(
+        self, metrics: Metrics, name: str, number: int, version: Version, *, is_pipeline: bool = False
+    ) -> None:
         labels = {"name": name, "version": str(number)}
         self.calls: dict[Method, Counts] = {}
         for interface in INTERFACES:  # REST last: it is the one that counts
@@ -88,16 +91,18 @@ class Cells:
                 success, fail = (metrics.counter(family, **bound) for family in _OUTCOMES)
                 self.calls[method] = Counts(success, fail)
             self.request_time = metrics.histogram(families.REQUEST_TIME, interface=interface, **labels)
-        self.inference_time = metrics.histogram(families.INFERENCE_TIME, **labels)
-        self.wait_time = metrics.histogram(families.WAIT_TIME, **labels)
         self.stages = [metrics.counter(families.STAGE_SECONDS, stage=stage, **labels) for stage in STAGES]
-        self.loads = {result: metrics.counter(families.MODEL_LOADS, result=result, **labels) for result in RESULTS}
+        # A pipeline has no infer requests, and is not loaded: what is counted of that has no series.
+        hidden = Metrics() if is_pipeline else metrics
+        self.inference_time = hidden.histogram(families.INFERENCE_TIME, **labels)
+        self.wait_time = hidden.histogram(families.WAIT_TIME, **labels)
+        self.loads = {result: hidden.counter(families.MODEL_LOADS, result=result, **labels) for result in RESULTS}
         self.current = 0
         self.load_s = 0.0
         self.loaded_at = 0.0
-        self._add_gauges(metrics, labels, version)
+        self._add_gauges(metrics, hidden, labels, version)
 
-    def _add_gauges(self, metrics: Metrics, labels: dict[str, str], version: Version) -> None:
+    def _add_gauges(self, metrics: Metrics, hidden: Metrics, labels: dict[str, str], version: Version) -> None:
         def stats() -> ExecutableStats:
             instance = version.instance
             return instance.executable.stats() if instance is not None else NOTHING
@@ -106,16 +111,21 @@ class Cells:
             instance = version.instance
             return len(instance.sequences) if instance is not None and instance.sequences is not None else 0
 
-        metrics.gauge(families.STREAMS, lambda: stats().streams, **labels)
-        metrics.gauge(families.CURRENT_REQUESTS, lambda: self.current, **labels)
-        metrics.gauge(families.QUEUE_SIZE, lambda: stats().requests, **labels)
-        metrics.gauge(families.ACTIVE, lambda: stats().running, **labels)
-        metrics.gauge(families.WAITING, lambda: stats().waiting, **labels)
-        metrics.gauge(families.MODEL_LOAD_SECONDS, lambda: self.load_s, **labels)
-        metrics.gauge(families.MODEL_LOADED, lambda: self.loaded_at, **labels)
-        metrics.gauge(families.SEQUENCES, sequences, **labels)
+        hidden.gauge(families.STREAMS, lambda: stats().streams, **labels)
+        hidden.gauge(families.CURRENT_REQUESTS, lambda: self.current, **labels)
+        hidden.gauge(families.QUEUE_SIZE, lambda: stats().requests, **labels)
+        hidden.gauge(families.ACTIVE, lambda: stats().running, **labels)
+        hidden.gauge(families.WAITING, lambda: stats().waiting, **labels)
+        hidden.gauge(families.MODEL_LOAD_SECONDS, lambda: self.load_s, **labels)
+        hidden.gauge(families.MODEL_LOADED, lambda: self.loaded_at, **labels)
+        hidden.gauge(families.SEQUENCES, sequences, **labels)
         for state in ("FAILED", *(state.name for state in State)):
             metrics.gauge(families.MODEL_STATE, partial(_is_in, version, state), state=state, **labels)
+
+    def observe(self, inference: Inference) -> None:
+        """OpenVINO has completed an inference."""
+        self.wait_time.observe(inference.wait_s * 1e6)
+        self.inference_time.observe(inference.infer_s * 1e6)
 
     def loaded(self, seconds: float, *, is_good: bool) -> None:
         """A load has ended."""
@@ -135,7 +145,7 @@ class Cells:
 
     def begin(self, method: Method) -> Call:
         """A request for this version has come."""
-        return Call(self, self.calls[method])
+        return Call(self, method)
 
 
 class Reloads:
@@ -160,11 +170,12 @@ class Call:
     Leaving a ``with`` block by an exception ends it: as a failure, unless it was cancelled. ``succeed`` ends it otherwise.
     """
 
-    __slots__ = ("_begun", "_cells", "_counts", "_decode_s", "_inference")
+    __slots__ = ("_begun", "_cells", "_counts", "_decode_s", "_inference", "method")
 
-    def __init__(self, cells: Cells, counts: Counts) -> None:
+    def __init__(self, cells: Cells, method: Method) -> None:
+        self.method = method
         self._cells = cells
-        self._counts = counts
+        self._counts = cells.calls[method]
         self._begun = time.perf_counter()
         self._decode_s = 0.0
         self._inference: Inference | None = None
@@ -188,9 +199,7 @@ class Call:
     def inferred(self, inference: Inference) -> None:
         """OpenVINO has done its part."""
         self._inference = inference
-        cells = self._cells
-        cells.wait_time.observe(inference.wait_s * 1e6)
-        cells.inference_time.observe(inference.infer_s * 1e6)
+        self._cells.observe(inference)
 
     def succeed(self) -> Timing:
         """The answer has been written."""

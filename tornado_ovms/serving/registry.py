@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from tornado_ovms.core.lifecycle import (
+    PIPELINE_TRANSITIONS,
+    TRANSITIONS,
     Blueprint,
     Current,
     Event,
@@ -40,17 +43,26 @@ class Version:
     ``failure`` may be set while the version serves: then it is a replacement that failed, and the old instance goes on.
     """
 
-    def __init__(self, blueprint: Blueprint, metrics: Metrics) -> None:
+    transitions: Mapping[tuple[VersionStatus, Event], VersionStatus] = TRANSITIONS
+    wait_s: float = LOADING_WAIT_S
+    unavailable: Mapping[State, Code] = MappingProxyType({
+        State.START: Code.VERSION_NOT_LOADED_YET,
+        State.LOADING: Code.VERSION_NOT_LOADED_YET,
+        State.UNLOADING: Code.VERSION_RETIRED,
+        State.END: Code.VERSION_RETIRED,
+    })
+
+    def __init__(self, blueprint: Blueprint, metrics: Metrics, *, is_pipeline: bool = False) -> None:
         self.blueprint = blueprint
         self.status = VersionStatus()
         self.instance: Instance | None = None
         self.failure: Failure | None = None
-        self.cells = Cells(metrics, blueprint.key.name, blueprint.key.version, self)
+        self.cells = Cells(metrics, *blueprint.key, self, is_pipeline=is_pipeline)
         self._settled = asyncio.Event()
 
     def advance(self, event: Event) -> None:
         """Take a step in the life of a version; KeyError if it is an illegal one."""
-        self.status = self.status.after(event)
+        self.status = self.transitions[self.status, event]
         if self.is_loading:
             self._settled.clear()
         else:
@@ -74,16 +86,16 @@ class Version:
         """
         if self.status.state is State.AVAILABLE and self.instance is not None:
             return self.instance
-        raise Failure(_UNAVAILABLE[self.status.state])
+        raise Failure(self.unavailable[self.status.state])
 
-    async def lease_when_loaded(self, timeout_s: float = LOADING_WAIT_S) -> Lease:
-        """The right to use it; if it is being loaded, that is waited for.
+    async def lease_when_loaded(self, timeout_s: float | None = None) -> Lease:
+        """The right to use it; if it is being loaded, that is waited for, as long as is usual unless told otherwise.
 
         Raises:
             Failure: as ``serving``.
         """
         if self.is_loading:
-            await self.settled(timeout_s)
+            await self.settled(self.wait_s if timeout_s is None else timeout_s)
         return Lease(self.serving())
 
     async def settled(self, timeout_s: float) -> None:
@@ -92,14 +104,6 @@ class Version:
             await asyncio.wait_for(self._settled.wait(), timeout_s)
         except asyncio.TimeoutError:
             return
-
-
-_UNAVAILABLE: Final[Mapping[State, Code]] = {
-    State.START: Code.VERSION_NOT_LOADED_YET,
-    State.LOADING: Code.VERSION_NOT_LOADED_YET,
-    State.UNLOADING: Code.VERSION_RETIRED,
-    State.END: Code.VERSION_RETIRED,
-}
 
 
 class Model:
@@ -167,8 +171,72 @@ class Model:
             log.info("Updated default version for model: %s, to: %d", self.name, self.default)
 
 
+PIPELINE_WAIT_S: Final = 0.5
+"""How long a request waits for a pipeline that is being checked for the first time, as in the reference."""
+
+PIPELINE_VERSION: Final = 1
+
+
+class PipelineVersion(Version):
+    """What there is of a pipeline; versions in a request mean nothing."""
+
+    transitions = PIPELINE_TRANSITIONS
+    wait_s = PIPELINE_WAIT_S
+    unavailable: Mapping[State, Code] = MappingProxyType({
+        State.START: Code.PIPELINE_NOT_LOADED_YET,
+        State.LOADING: Code.PIPELINE_NOT_LOADED_YET,
+        State.UNLOADING: Code.PIPELINE_RETIRED,
+        State.END: Code.PIPELINE_RETIRED,
+    })
+
+
+class Pipeline(Model):
+    """A pipeline: to clients a model with the version 1, whatever version they ask for."""
+
+    def __init__(self, blueprint: Blueprint, metrics: Metrics) -> None:
+        super().__init__(blueprint.key.name)
+        self._version = PipelineVersion(blueprint, metrics, is_pipeline=True)
+        self.versions[PIPELINE_VERSION] = self._version
+
+    @property
+    def current(self) -> Instance | None:
+        """What serves it."""
+        return self._version.instance
+
+    def find(self, number: int | None) -> Version | None:  # noqa: ARG002 - versions are accepted and ignored
+        """See ``Model``."""
+        return self._version
+
+    def statuses(self, version: int | None = None) -> list[tuple[int, VersionStatus]]:  # noqa: ARG002 - as above
+        """See ``Model``."""
+        return [(PIPELINE_VERSION, self._version.status)]
+
+    def begin(self) -> None:
+        """A definition is going to be checked."""
+        self._advance(Event.LOAD)
+
+    def swap(self, fresh: Instance | None, failure: Failure | None) -> Instance | None:
+        """Let it be served by a fresh instance, or not at all, and why; what has served it so far."""
+        old, self._version.instance = self._version.instance, fresh
+        self._version.failure = failure
+        if fresh is not None or failure is not None:
+            self._advance(Event.FAILED if fresh is None else Event.LOADED)
+        return old
+
+    def retire(self) -> None:
+        """It is not configured any more."""
+        self._advance(Event.RETIRE)
+
+    def _advance(self, event: Event) -> None:
+        before = self._version.status
+        self._version.advance(event)
+        if self._version.status != before:
+            state, error = self._version.status
+            log.info("Pipeline: %s state changed to: %s, error code: %s", self.name, state.name, error.value)
+
+
 class Registry:
-    """All models by name.
+    """All models and pipelines by name. A name is looked for among the models first.
 
     Args:
         metrics: where their versions are counted.
@@ -176,15 +244,25 @@ class Registry:
 
     def __init__(self, metrics: Metrics) -> None:
         self.models: dict[str, Model] = {}
+        self.pipelines: dict[str, Pipeline] = {}
         self.metrics = metrics
 
+    @property
+    def everything(self) -> Mapping[str, Model]:
+        """All models and pipelines."""
+        return {**self.pipelines, **self.models}
+
+    def find(self, name: str) -> Model | None:
+        """A model or pipeline by its name; None if there is none."""
+        return self.models.get(name) or self.pipelines.get(name)
+
     def model(self, name: str) -> Model:
-        """A model by its name.
+        """The same.
 
         Raises:
             Failure: MODEL_MISSING.
         """
-        found = self.models.get(name)
+        found = self.find(name)
         if found is None:
             raise Failure(Code.MODEL_MISSING)
         return found
@@ -192,6 +270,13 @@ class Registry:
     def add_model(self, name: str) -> Model:
         """The model of that name, made known if it was not."""
         return self.models.setdefault(name, Model(name))
+
+    def add_pipeline(self, blueprint: Blueprint) -> Pipeline:
+        """The pipeline that a blueprint names, made known if it was not."""
+        name = blueprint.key.name
+        if name not in self.pipelines:
+            self.pipelines[name] = Pipeline(blueprint, self.metrics)
+        return self.pipelines[name]
 
     def add_version(self, blueprint: Blueprint) -> Version:
         """The version that a blueprint is for, made known if it was not."""

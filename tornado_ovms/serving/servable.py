@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    import numpy as np
+
     from tornado_ovms.core.lifecycle import Blueprint
     from tornado_ovms.core.tensors import TensorSpec
-    from tornado_ovms.engine.base import Executable
+    from tornado_ovms.engine.base import Executable, Inference
+    from tornado_ovms.serving.observation import Method
 
 
 class Instance:
@@ -44,6 +47,14 @@ class Instance:
     def version(self) -> int:
         """The version's number."""
         return self.blueprint.key.version
+
+    async def infer(self, arrays: Mapping[str, np.ndarray], method: Method) -> Inference:  # noqa: ARG002 - pipelines ask
+        """Run once, for a call of that method of an API.
+
+        Raises:
+            Failure: see ``Executable.infer``.
+        """
+        return await self.executable.infer(arrays)
 
     async def idle(self) -> None:
         """Wait until nobody holds a lease."""
