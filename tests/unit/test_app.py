@@ -18,6 +18,7 @@ from tornado_ovms.http.app import Edge, Exchange
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.dataplane import ON_LOOP_BYTES, Reply
+from tornado_ovms.serving.observation import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,7 @@ class FakePlane:
 DEFAULT_CORS = CorsSettings()
 
 
-def play(
+def play(  # noqa: PLR0913 - each test says a few of them
     reply: object,
     *,
     method: str = "POST",
@@ -87,12 +88,21 @@ def play(
     cors: CorsSettings = DEFAULT_CORS,
     limit: int = 1000,
     script: Callable[[Exchange], None] = Exchange.finish,
+    traffic: Traffic | None = None,
+    tells_timing: bool = False,
 ) -> tuple[FakeConnection, FakePlane]:
     """One request; what came of it."""
 
     async def main() -> tuple[FakeConnection, FakePlane]:
         plane, connection = FakePlane(reply), FakeConnection()
-        edge = Edge(plane, cors, limit, InlineExecutor(), Traffic(Metrics()))  # type: ignore[arg-type]
+        edge = Edge(
+            plane,  # type: ignore[arg-type]
+            cors,
+            limit,
+            InlineExecutor(),
+            traffic or Traffic(Metrics()),
+            tells_timing=tells_timing,
+        )
         exchange = edge.start_request(None, connection)  # type: ignore[arg-type]
         exchange.headers_received(
             httputil.RequestStartLine(method, path, "HTTP/1.1"), httputil.HTTPHeaders(headers or {})
@@ -173,8 +183,9 @@ def test_answers_are_compressed_for_those_who_take_it(accepts: str, packed: str 
         connection, _ = play(reply, headers={"Accept-Encoding": accepts})
         assert connection.headers.get("Content-Encoding") == packed
         assert unpack(connection.body) == body
-    connection, _ = play(Reply(200, [b"small"]), headers={"Accept-Encoding": accepts})
-    assert connection.body == b"small"
+    for reply in (Reply(200, [b"small"]), Reply(200, [body], is_packable=False)):
+        connection, _ = play(reply, headers={"Accept-Encoding": accepts})
+        assert connection.body == b"".join(reply.body)
 
 
 def test_head_has_headers_only() -> None:
@@ -305,3 +316,119 @@ def test_the_repository_is_no_place_unless_it_may_be_managed(method: str, path: 
     """As in the reference, which has none of it."""
     connection, _ = play(None, method=method, path=path)
     assert (connection.status, connection.body) == (400, b'{"error":"Invalid request URL"}')
+
+
+TIMING = Timing(0.0001, 0.00025, 0.001, 0.0000004)
+
+
+@pytest.mark.parametrize("delayed", [True, False])
+@pytest.mark.parametrize("body", [b"{}", b"x" * (ON_LOOP_BYTES + 1)], ids=["small", "large"])
+def test_an_answer_tells_how_long_it_took(body: bytes, delayed: bool) -> None:  # noqa: FBT001
+    """If that is wanted, and if it is one that was timed; in milliseconds, as browsers read it."""
+
+    def header(timing: Timing | None, *, tells_timing: bool) -> str | None:
+        reply = Reply(200, [body], timing=timing)
+        connection, _ = play((lambda: later(reply)) if delayed else reply, tells_timing=tells_timing)
+        found: str | None = connection.headers.get("Server-Timing")
+        return found
+
+    assert header(TIMING, tells_timing=True) == "decode;dur=0.100, wait;dur=0.250, infer;dur=1.000, encode;dur=0.000"
+    assert header(None, tells_timing=True) is None
+    assert header(TIMING, tells_timing=False) is None
+
+
+EXCHANGES: dict[str, dict[str, Any]] = {
+    "at once": {"reply": Reply(200, [b"{}"])},
+    "later": {"reply": lambda: later(Reply(200, [b"{}"]))},
+    "large": {"reply": Reply(200, [b"x" * ON_LOOP_BYTES, b"x"])},
+    "packed": {"reply": Reply(200, [b"x" * 2000]), "headers": {"Accept-Encoding": "gzip"}},
+    "failure": {"reply": Failure(Code.SHAPE)},
+    "surprise": {"reply": lambda: later(ZeroDivisionError())},
+    "too large": {"reply": Reply(200, []), "headers": {"Content-Length": "1001"}},
+    "grown too large": {"reply": Reply(200, []), "chunks": (b"x" * 600, b"x" * 600)},
+    "no route": {"reply": None, "path": "/nothing"},
+    "wrong method": {"reply": None, "method": "PUT"},
+    "unknown method": {"reply": None, "method": "TRACE"},
+    "preflight": {"reply": None, "method": "OPTIONS"},
+    "head": {"reply": None, "method": "HEAD", "path": "/v1/models/m/", "chunks": ()},
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_every_answer_has_the_id_of_its_request(name: str) -> None:
+    """The client's, or one that was made."""
+    exchange = dict(EXCHANGES[name])
+    headers = exchange.pop("headers", {})
+    connection, _ = play(**exchange, headers={**headers, "X-Request-ID": "abc"})
+    assert connection.headers.get_list("X-Request-ID") == ["abc"]
+    connection, _ = play(**exchange, headers={**headers, "X-Request-ID": "a b"})
+    [made] = connection.headers.get_list("X-Request-ID")
+    assert made.endswith("-1")
+
+
+class Listener(Traffic):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__(Metrics())
+        self.heard: list[Any] = []
+        self.refusals: list[Code] = []
+
+    def answered(self, answer: Any) -> None:
+        """See ``Traffic``."""
+        super().answered(answer)
+        self.heard.append(answer)
+
+    def refused(self, code: Code) -> None:
+        """See ``Traffic``."""
+        super().refused(code)
+        self.refusals.append(code)
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_every_answer_is_told_of_once(name: str) -> None:
+    """With its route and never with its query, and with the bytes that came and went."""
+    exchange = dict(EXCHANGES[name])
+    path = exchange.pop("path", "/v1/models/m:predict")
+    listener = Listener()
+    connection, _ = play(**exchange, path=f"{path}?key=secret", traffic=listener)
+    [answer] = listener.heard
+    assert (answer.status, answer.path, answer.sent) == (connection.status, path, len(connection.body))
+    assert "secret" not in str(answer)
+    is_found = path == "/v1/models/m:predict" and exchange.get("method", "POST") == "POST"
+    assert answer.route == ("/v1/models/NAME:predict" if is_found else "other")
+    chunks = exchange.get("chunks", (b"{}",))
+    assert answer.received == (0 if name == "too large" else sum(map(len, chunks)))
+    assert 0 <= answer.seconds < 60
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("failure", Code.SHAPE), ("too large", Code.BODY_TOO_LARGE), ("later", None)]
+)
+def test_refusals_are_told_of(name: str, code: Code | None) -> None:
+    """Those that met a limit are counted."""
+    listener = Listener()
+    play(**EXCHANGES[name], traffic=listener)
+    assert listener.refusals == ([] if code is None else [code])
+
+
+def test_an_answer_that_nobody_got_is_not_told_of() -> None:
+    """The client went away before it was there."""
+    listener = Listener()
+
+    def leave(exchange: Exchange) -> None:
+        exchange.finish()
+        asyncio.get_running_loop().call_soon(exchange.on_connection_close)
+
+    play(lambda: asyncio.sleep(3600), script=leave, traffic=listener)
+    assert listener.heard == []
+
+
+def test_a_surprise_is_logged_with_the_id(caplog: pytest.LogCaptureFixture) -> None:
+    """The client can name it, and the operator finds the traceback."""
+    play(ZeroDivisionError("secret"), headers={"X-Request-ID": "abc"})
+    [record] = caplog.records
+    assert (record.getMessage(), record.exc_info is not None) == (
+        "Unforeseen error while answering request abc",
+        True,
+    )

@@ -322,8 +322,10 @@ IN_FILE = "the configuration file has the settings of its models"
         (
             {"custom_node_resources_cleaner_interval_seconds": 1},
             (
-                "--custom_node_resources_cleaner_interval_seconds has no effect: "
-                "what custom nodes hold is given back as soon as nobody uses it",
+                (
+                    "--custom_node_resources_cleaner_interval_seconds has no effect: "
+                    "what custom nodes hold is given back as soon as nobody uses it"
+                ),
             ),
         ),
         (

@@ -163,7 +163,8 @@ def test_texts_that_would_be_too_large_as_rows(monkeypatch: pytest.MonkeyPatch) 
     )
     monkeypatch.setattr(inputs, "MAX_TEXT_BYTES", 8)
     accept({"i": flexible(ANY, ANY)}, {"i": texts(b"abc", b"")})
-    assert refusal({"i": flexible(ANY, ANY)}, {"i": texts(b"abcd", b"")}).code is Code.STRINGS_TOO_LARGE
+    for tensor in ({"i": flexible(ANY, ANY)}, {"i": spec("i", (2,), Precision.STRING)}):
+        assert refusal(tensor, {"i": texts(b"abcd", b"")}).code is Code.STRINGS_TOO_LARGE
 
 
 @pytest.mark.parametrize(

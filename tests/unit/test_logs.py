@@ -1,15 +1,22 @@
-"""Log lines in the reference's form."""
+"""Log lines in the reference's form and as JSON, and the thread that writes them."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import threading
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tornado_ovms import logs
 from tornado_ovms.core.options import LOG_LEVELS
-from tornado_ovms.logs import LEVELS, TRACE, ReferenceFormatter, configure
+from tornado_ovms.core.settings import LogFormat
+from tornado_ovms.logs import LEVELS, TRACE, JsonFormatter, ReferenceFormatter, configure, in_background
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,3 +137,151 @@ def test_asyncio_does_not_chatter(level: str, shown: int, capsys: pytest.Capture
     configure(level, None)
     say_something("asyncio")
     assert len(capsys.readouterr().out.splitlines()) == shown
+
+
+def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """An object a line, with what a text line says; the time is in UTC."""
+    configure("INFO", None, LogFormat.JSON)
+    begun = datetime.now(timezone.utc)
+    say_something("modelmanager")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["level"], line["message"]) for line in lines] == [
+        ("info", "at 20"), ("warning", "at 30"), ("error", "at 40"),
+    ]  # fmt: skip
+    line = lines[0]
+    assert line.keys() == {"time", "level", "logger", "thread", "place", "message"}
+    assert (line["logger"], line["thread"]) == ("modelmanager", threading.get_ident())
+    assert re.fullmatch(r"test_logs\.py:\d+", line["place"])
+    assert abs((datetime.fromisoformat(line["time"]) - begun).total_seconds()) < 60
+
+
+def test_fields_are_members_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that nobody has to take a sentence apart."""
+    configure("INFO", None, LogFormat.JSON)
+    logging.getLogger("access").info("status=200 ms=1.5", extra={"fields": {"status": 200, "ms": 1.5}})
+    line = json.loads(capsys.readouterr().out)
+    assert (line["status"], line["ms"], "message" in line) == (200, 1.5, False)
+
+
+def test_a_traceback_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A text line has it behind it, as Python writes it."""
+    configure("INFO", None, LogFormat.JSON)
+    try:
+        1 // 0  # noqa: B018
+    except ZeroDivisionError:
+        logging.getLogger("serving").exception("Unforeseen")
+    [text] = capsys.readouterr().out.splitlines()
+    assert json.loads(text)["exception"].endswith("ZeroDivisionError: integer division or modulo by zero")
+
+
+@given(st.text(), st.text())
+def test_any_text_is_a_json_line(name: str, text: str) -> None:
+    """Line feeds, quotes, and names that are not UTF-8."""
+    record = logging.LogRecord(name, logging.INFO, "/x/a.py", 1, "%s", (text,), None)
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    found = json.loads(line.encode("ascii"))
+    assert (found["logger"], found["message"]) == (name, text)
+
+
+class Gate(logging.Handler):
+    """Writes nothing until it is opened; then it keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.threads: set[int] = set()
+        self.began = threading.Event()
+        self.opened = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``Handler``."""
+        self.began.set()
+        self.opened.wait()
+        self.texts.append(record.getMessage())
+        self.threads.add(threading.get_ident())
+
+
+@pytest.fixture
+def gate() -> Gate:
+    """A handler, beside those of pytest."""
+    handler, root = Gate(), logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    return handler
+
+
+def test_lines_are_written_by_a_thread(gate: Gate) -> None:
+    """In their order, and all of them before the block is left; nobody waits meanwhile."""
+    log, handlers = logging.getLogger("serving"), logging.getLogger().handlers[:]
+    with in_background():
+        for number in range(100):
+            log.info("line %d", number)
+        assert gate.texts == []
+        gate.opened.set()
+    assert gate.texts == [f"line {number}" for number in range(100)]
+    assert threading.get_ident() not in gate.threads
+    assert logging.getLogger().handlers == handlers
+    log.info("after")
+    assert (gate.texts[-1], threading.get_ident() in gate.threads) == ("after", True)
+
+
+def test_handlers_are_back_after_an_error(gate: Gate) -> None:
+    """What is logged about it is written."""
+    gate.opened.set()
+    handlers = logging.getLogger().handlers[:]
+    with pytest.raises(ZeroDivisionError), in_background():
+        raise ZeroDivisionError
+    assert logging.getLogger().handlers == handlers
+
+
+def test_lines_that_nobody_reads_are_lost_and_counted(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait up to a limit; the loss is told in their place once there is room, and at the end at the latest."""
+    monkeypatch.setattr(logs, "MAX_LINES", 10)
+    log = logging.getLogger("serving")
+    with in_background():
+        log.info("taken out")
+        gate.began.wait()
+        for number in range(30):
+            log.info("line %d", number)
+        opened = threading.Timer(0, gate.opened.set)
+        opened.start()  # leaving waits for room, and so for the writer
+    opened.join()
+    kept = [f"line {number}" for number in range(10)]
+    assert gate.texts == ["taken out", *kept, "20 lines were lost: whoever reads the log was too slow"]
+
+
+def test_a_loss_is_told_when_there_is_room(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In front of the next line, once."""
+    monkeypatch.setattr(logs, "MAX_LINES", 10)
+    log, seen = logging.getLogger("serving"), threading.Event()
+
+    class Tell(logging.Handler):
+        """Tells when the last of the first lines was written."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "line 9":
+                seen.set()
+
+    logging.getLogger().addHandler(Tell())
+    with in_background():
+        log.info("taken out")
+        gate.began.wait()
+        for number in range(13):
+            log.info("line %d", number)
+        gate.opened.set()
+        seen.wait()
+        log.info("later")
+        log.info("last")
+    assert gate.texts[-4:] == ["line 9", "3 lines were lost: whoever reads the log was too slow", "later", "last"]
+
+
+def test_the_line_about_a_loss_is_like_any_other(gate: Gate) -> None:
+    """Tools that read the log by a pattern understand it."""
+    handover = logs._Handover(logs.queue.Queue(1))
+    handover.lost = 3
+    assert gate.texts == []
+    found = LINE.fullmatch(ReferenceFormatter().format(handover.take_loss()))
+    assert found is not None
+    assert (found["logger"], found["level"], found["file"]) == ("serving", "warning", "logs.py")
+    assert handover.lost == 0

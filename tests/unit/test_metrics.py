@@ -18,6 +18,11 @@ def enabled(*names: str) -> Metrics:
     return metrics
 
 
+def text_of(metrics: Metrics, *, openmetrics: bool = False) -> str:
+    """All samples."""
+    return b"".join(metrics.expose(openmetrics=openmetrics)).decode()
+
+
 def test_a_counter_counts() -> None:
     """The same labels are the same counter, in whatever order they come."""
     metrics = enabled("ovms_requests_success")
@@ -26,7 +31,7 @@ def test_a_counter_counts() -> None:
     metrics.counter(families.REQUESTS_SUCCESS, **dict(reversed(labels.items()))).value += 2
     assert (
         'ovms_requests_success{api="KServe",interface="REST",method="ModelInfer",name="m",version="1"} 3\n'
-        in metrics.expose(openmetrics=False).decode()
+        in text_of(metrics)
     )
 
 
@@ -35,7 +40,7 @@ def test_an_observation_is_in_its_bucket(value: float, bucket: str) -> None:
     """One that equals a bound is below it."""
     metrics = enabled("ovms_inference_time_us")
     metrics.histogram(families.INFERENCE_TIME, name="m", version="1").observe(value)
-    lines = metrics.expose(openmetrics=False).decode().splitlines()
+    lines = text_of(metrics).splitlines()
     counts = [line.rpartition(" ") for line in lines if line.startswith("ovms_inference_time_us_bucket")]
     assert len(counts) == 34
     first = next(name for name, _, count in counts if count == "1")
@@ -49,7 +54,7 @@ def test_a_gauge_is_asked() -> None:
     value = 4
     metrics.gauge(families.STREAMS, lambda: value, name="m", version="1")
     value = 5
-    assert 'ovms_streams{name="m",version="1"} 5\n' in metrics.expose(openmetrics=False).decode()
+    assert 'ovms_streams{name="m",version="1"} 5\n' in text_of(metrics)
 
 
 def test_names_may_hold_anything() -> None:
@@ -58,7 +63,7 @@ def test_names_may_hold_anything() -> None:
     name = 'a"b\\c\nd/ü'
     metrics.gauge(families.STREAMS, lambda: 1, name=name, version="1")
     for parse, openmetrics in ((parse_text, False), (parse_openmetrics, True)):
-        found = {family.name: family for family in parse(metrics.expose(openmetrics=openmetrics).decode())}
+        found = {family.name: family for family in parse(text_of(metrics, openmetrics=openmetrics))}
         assert found["ovms_streams"].samples[0].labels["name"] == name
 
 
@@ -67,9 +72,7 @@ def test_a_list_names_the_reference_s_families_only() -> None:
     metrics = enabled("ovms_streams")
     metrics.gauge(families.STREAMS, lambda: 1, name="m", version="1")
     metrics.gauge(families.CURRENT_REQUESTS, lambda: 1, name="m", version="1")
-    heads = {
-        line.split()[2] for line in metrics.expose(openmetrics=False).decode().splitlines() if line[:6] == "# TYPE"
-    }
+    heads = {line.split()[2] for line in text_of(metrics).splitlines() if line[:6] == "# TYPE"}
     assert "ovms_current_requests" not in heads
     assert {"ovms_streams", "tornado_ovms_build_info", "process_cpu_seconds_total", "python_info"} <= heads
     assert "tornado_ovms_loop_lag_seconds" not in heads
@@ -81,12 +84,15 @@ def test_both_formats_have_the_same_samples() -> None:
     metrics.counter(families.REQUESTS_SUCCESS, name="m").value += 2
     metrics.counter(families.REFUSED, reason="body_bytes").value += 3
     metrics.histogram(families.REQUEST_TIME, name="m").observe(100.5)
-    text, openmetrics = (metrics.expose(openmetrics=each).decode() for each in (False, True))
+    text, openmetrics = (text_of(metrics, openmetrics=each) for each in (False, True))
     assert openmetrics.endswith("# EOF\n")
 
     def samples(found: object) -> set[tuple[str, str]]:
         return {
-            (sample.name.removesuffix("_total"), str({key: float(each) if key == "le" else each for key, each in sample.labels.items()}))
+            (
+                sample.name.removesuffix("_total"),
+                str({key: float(each) if key == "le" else each for key, each in sample.labels.items()}),
+            )
             for family in found  # type: ignore[attr-defined]
             for sample in family.samples
             if not sample.name.startswith(("process_", "python_"))

@@ -44,7 +44,7 @@ class Frame:
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
         """The picture of a tensor [1, ...], as a view [height, width, channels]."""
-        picture = tensor[0]
+        picture: np.ndarray = tensor[0]
         return picture.transpose(1, 2, 0) if self.layout == "NCHW" else picture
 
     def write(self, picture: np.ndarray) -> np.ndarray:
@@ -86,7 +86,8 @@ def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     if picture.shape[:2] == (height, width):
         return picture
     # OpenCV drops the last dimension of a grey picture.
-    return cv2.resize(np.ascontiguousarray(picture), (width, height)).reshape(height, width, -1)
+    resized: np.ndarray = cv2.resize(np.ascontiguousarray(picture), (width, height)).reshape(height, width, -1)
+    return resized
 
 
 def to_grey(picture: np.ndarray) -> np.ndarray:
