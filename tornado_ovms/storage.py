@@ -103,7 +103,7 @@ class LocalStorage:
             raise Failure(Code.PATH_INVALID, f"{base_path}: only folders of this machine can be served")
         try:
             with os.scandir(base_path) as entries:
-                children = sorted((entry.name, entry.is_dir()) for entry in entries)
+                children = sorted((entry.name, _is_folder(entry)) for entry in entries)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Failure(Code.PATH_INVALID, f"Directory does not exist: {base_path}") from error
         except OSError as error:
@@ -126,6 +126,14 @@ class LocalStorage:
         files = tuple(sorted(_files(path, "", MAX_DEPTH, folders)))
         changed_s = max((changed_ns / 1e9 for _, _, changed_ns in files), default=-math.inf)
         return VersionFolder(path, files, is_fresh=abs(self._clock() - changed_s) < FRESH_S)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link that leads back to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _refuse(name: str) -> str:

@@ -66,6 +66,13 @@ def test_a_ring_of_links_ends(tmp_path: Path) -> None:
     assert len(paths) < 10
 
 
+def test_a_link_to_itself_hides_no_versions(tmp_path: Path) -> None:
+    """It cannot be followed, so that asking what it leads to is an error."""
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").symlink_to(tmp_path / "2")
+    assert list(LocalStorage().versions(str(tmp_path)).versions) == [1]
+
+
 def test_an_empty_folder_has_no_versions(tmp_path: Path) -> None:
     """That is worth a warning, not an error."""
     found = LocalStorage().versions(str(tmp_path))

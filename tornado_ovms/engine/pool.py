@@ -39,6 +39,9 @@ requests so."""
 
 TRIALS: Final = 5
 
+HOPELESS_S: Final = 0.02
+"""A model whose first inference takes longer than this is not tried again: the others would only delay the start."""
+
 FLOATS: Final = frozenset({Precision.FP16, Precision.FP32, Precision.FP64})
 
 NO_INFO: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -135,6 +138,8 @@ def _find_quick(model: ov.CompiledModel, inputs: Sequence[TensorSpec]) -> _Slot 
         except Exception:  # noqa: BLE001 - zeros may be no legal input; then requests tell
             return None
         best = min(best, time.perf_counter() - begin)
+        if best > HOPELESS_S:
+            break
     return slot if best < QUICK_S else None
 
 
