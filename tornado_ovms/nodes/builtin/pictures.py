@@ -98,7 +98,8 @@ def to_grey(picture: np.ndarray) -> np.ndarray:
 
 def to_pixels(coordinates: np.ndarray) -> np.ndarray:
     """Without their fractions; infinities are far away, and what is no number is 0."""
-    return np.clip(np.nan_to_num(np.trunc(coordinates)), -FAR, FAR).astype(np.int64)
+    pixels: np.ndarray = np.clip(np.nan_to_num(np.trunc(coordinates)), -FAR, FAR).astype(np.int64)
+    return pixels
 
 
 class Cutter(CustomNode):
