@@ -5,29 +5,42 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import logging
 import pkgutil
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import tornado_ovms
 from tornado_ovms import demo
+from tornado_ovms.codec.kfs import HEADER
 from tornado_ovms.core import config
 from tornado_ovms.core.config_schema import schema_text
-from tornado_ovms.core.lifecycle import TRANSITIONS, VersionStatus
-from tornado_ovms.core.metric_families import FAMILIES, GRAPH_FAMILIES
+from tornado_ovms.core.lifecycle import TRANSITIONS, State, VersionStatus
+from tornado_ovms.core.metric_families import FAMILIES, GRAPH_FAMILIES, OUR_FAMILIES
 from tornado_ovms.core.model_keys import STATEFUL_KEYS
-from tornado_ovms.core.options import OPTIONS, TABLE, TASKS, Option
+from tornado_ovms.core.options import LOG_LEVELS, OPTIONS, TABLE, TASKS, Option
+from tornado_ovms.core.status import TABLE as CODES
 from tornado_ovms.core.usage import default_text
+from tornado_ovms.http.app import MANAGED_ROUTES, ROUTES
+from tornado_ovms.http.traffic import REASONS, REQUEST_ID, Answered
+from tornado_ovms.logs import JsonFormatter
+from tornado_ovms.serving.observation import INTERFACES, METHODS, RESULTS, STAGES
+
+if TYPE_CHECKING:
+    from tornado_ovms.core.metric_families import Family
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
 COMMAND_LINE = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
 CONFIG = (ROOT / "docs/reference/config.md").read_text("utf-8")
 DEFINITIONS = json.loads(schema_text())["$defs"]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+METRICS = (ROOT / "docs/reference/metrics.md").read_text("utf-8")
+REST_API = (ROOT / "docs/reference/rest-api.md").read_text("utf-8")
+LOGS = (ROOT / "docs/reference/logs.md").read_text("utf-8")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def diagram() -> str:
@@ -232,11 +245,77 @@ def test_the_example_of_the_page_is_a_configuration() -> None:
 
 
 def test_the_families_of_the_page_are_those_of_the_program() -> None:
-    """With type, and whether they are served unless others are asked for."""
-    assert [(name.strip("`"), kind, default) for name, kind, default in rows(CONFIG, "family | type | by default")] == [
-        (family.name, family.kind.value, "yes" if family.by_default else "no") for family in FAMILIES
+    """With type and labels, and whether they are served unless others are asked for."""
+
+    def labels(family: Family) -> str:
+        return ", ".join(f"`{label}`" for label in family.labels)
+
+    assert [row[:4] for row in rows(METRICS, "family | type | labels | by default | meaning")] == [
+        [f"`{family.name}`", family.kind.value, labels(family), "yes" if family.by_default else "no"]
+        for family in FAMILIES
     ]
-    assert [name for name in GRAPH_FAMILIES if f"`{name}`" not in CONFIG] == []
+    assert [row[:3] for row in rows(METRICS, "family | type | labels | meaning")] == [
+        [f"`{family.name}{family.suffix}`", family.kind.value, labels(family)] for family in OUR_FAMILIES
+    ]
+    assert [name for name in GRAPH_FAMILIES if f"`{name}`" not in METRICS] == []
+
+
+def test_the_page_knows_the_values_of_labels() -> None:
+    """Of those that have only a few."""
+    texts = [
+        *INTERFACES, *RESULTS, *STAGES, *REASONS.values(), *(state.name for state in State), "FAILED", "other",
+        *(method.api for method in METHODS), *(method.method for method in METHODS), "changed", "unchanged", "failed",
+    ]  # fmt: skip
+    assert [text for text in texts if f"`{text}`" not in METRICS] == []
+
+
+def test_the_page_lists_every_alert() -> None:
+    """In the order of the rules, with the severity."""
+    rules = (ROOT / "etc/prometheus/tornado-ovms.rules.yml").read_text("utf-8")
+    alerts = re.findall(r"- alert: (\w+)$.*?severity: (\w+)$", rules, re.MULTILINE | re.DOTALL)
+    assert [(name.strip("`"), severity) for name, severity, _ in rows(METRICS, "alert | severity | when")] == alerts
+
+
+def test_the_page_lists_every_endpoint() -> None:
+    """Those of ``--manage`` too, and which those are."""
+    listed = rows(REST_API, "request | what it does | answer")
+    assert {row[0].strip("`") for row in listed} == {f"{route.method} {route.template}" for route in MANAGED_ROUTES}
+    managed = {row[0].strip("`") for row in listed if "`--manage`" in row[1]}
+    plain = {f"{route.method} {route.template}" for route in ROUTES}
+    assert managed == {f"{route.method} {route.template}" for route in MANAGED_ROUTES} - plain
+
+
+def test_the_page_lists_every_error() -> None:
+    """With its HTTP status and its sentence; none is left over."""
+    listed = [tuple(row[:2]) for row in rows(REST_API, "code | sentence | when")]
+    expected = {(str(answer.http), f"`{answer.text}`") for answer in CODES.values()}
+    assert (sorted(expected - set(listed)), sorted(set(listed) - expected)) == ([], [])
+    assert len(listed) == len(set(listed))
+
+
+def test_the_page_lists_every_limit() -> None:
+    """By its option or its key, with the answer, and by the reason that metrics give."""
+    listed = rows(REST_API, "what | how much | answer | `reason` in [metrics](metrics.md)")
+    named = {row[1].strip("`") for row in listed if row[1].startswith("`")}
+    assert named == {name for name in OPTIONS if name.startswith("max_")}
+    answers = {reason: str(CODES[code].http) for code, reason in REASONS.items()}
+    assert {row[3].strip("`"): row[2][:3] for row in listed if row[3]} == answers
+
+
+def test_the_page_knows_the_headers() -> None:
+    """Those that this server reads or writes and others may not expect."""
+    named = {name for row in rows(REST_API, "header | meaning") for name in re.findall(r"`([\w-]+)`", row[0])}
+    assert {REQUEST_ID, "Server-Timing", HEADER, "Content-Encoding", "Accept-Encoding"} <= named
+
+
+def test_the_page_about_logs_is_complete() -> None:
+    """Levels, loggers, fields of the access log, and members of JSON lines."""
+    fields = ({*Answered._fields} - {"seconds", "timing"}) | {"ms"} | {f"{stage}_ms" for stage in STAGES}
+    record = logging.LogRecord("a", logging.INFO, "a.py", 1, "text", (), None)
+    members = json.loads(JsonFormatter().format(record)).keys()
+    sources = " ".join(path.read_text("utf-8") for path in (ROOT / "tornado_ovms").rglob("*.py"))
+    loggers = re.findall(r"getLogger\(\"(\w+)\"\)", sources)
+    assert [name for name in (*LOG_LEVELS, *fields, *members, *loggers) if f"`{name}`" not in LOGS] == []
 
 
 def modules() -> list[str]:

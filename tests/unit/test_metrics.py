@@ -6,9 +6,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from tornado_ovms import metrics as metrics_module
 from tornado_ovms.core import metric_families as families
 from tornado_ovms.core.settings import MetricsSettings
-from tornado_ovms.metrics import Metrics
+from tornado_ovms.metrics import LINES_AT_ONCE, Metrics
 
 
 def enabled(*names: str) -> Metrics:
@@ -102,3 +103,26 @@ def test_both_formats_have_the_same_samples() -> None:
     for each in (text, openmetrics):  # the parser of the text format gives every counter the suffix
         assert '\novms_requests_success{name="m"} 2\n' in each
         assert '\ntornado_ovms_refused_requests_total{reason="body_bytes"} 3\n' in each
+
+
+def test_many_lines_are_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a rest after each, so that the loop need not wait for the GIL until all of them are written."""
+    rests: list[float] = []
+    monkeypatch.setattr(metrics_module.time, "sleep", rests.append)
+    metrics = enabled("ovms_inference_time_us")
+    for number in range(100):
+        metrics.histogram(families.INFERENCE_TIME, name="m", version=str(number))
+    for openmetrics in (False, True):
+        rests.clear()
+        pieces = metrics.expose(openmetrics=openmetrics)
+        assert len(pieces) == len(rests) >= 100 * 36 / LINES_AT_ONCE
+        # A head is two lines, and so are the last two of a histogram.
+        assert all(piece.count(b"\n") <= 2 * LINES_AT_ONCE for piece in pieces)
+        assert b"".join(pieces).count(b"ovms_inference_time_us_count{") == 100
+
+
+def test_a_name_that_is_not_unicode_costs_nobody_else_its_samples() -> None:
+    """Command lines may hold any bytes."""
+    metrics = enabled("ovms_streams")
+    metrics.gauge(families.STREAMS, lambda: 1, name="m\udcff", version="1")
+    assert 'ovms_streams{name="m?",version="1"} 1\n' in text_of(metrics)

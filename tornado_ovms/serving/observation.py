@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tornado_ovms.core import metric_families as families
 from tornado_ovms.core.lifecycle import State
-from tornado_ovms.core.status import Failure
+from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.engine.base import ExecutableStats
 from tornado_ovms.metrics import Metrics
 
@@ -50,6 +50,9 @@ GET_STATUS: Final = Method("TensorFlowServing", "GetModelStatus", has_version=Fa
 INFER: Final = Method("KServe", "ModelInfer")
 MODEL_METADATA: Final = Method("KServe", "ModelMetadata")
 MODEL_READY: Final = Method("KServe", "ModelReady", has_version=False)
+
+_UNCOUNTED: Final = frozenset({Code.PIPELINE_NOT_LOADED_YET, Code.PIPELINE_RETIRED})
+"""An inference that is asked of a pipeline in vain is counted nowhere, unlike one that is asked of a model."""
 
 METHODS: Final = (PREDICT, GET_METADATA, GET_STATUS, INFER, MODEL_METADATA, MODEL_READY)
 
@@ -189,7 +192,7 @@ class Call:
     ) -> None:
         if kind is not None:
             self._cells.current -= 1
-            if issubclass(kind, Exception):
+            if issubclass(kind, Exception) and not (isinstance(error, Failure) and error.code in _UNCOUNTED):
                 self._counts.fail.value += 1
 
     def decoded(self) -> None:

@@ -1,0 +1,46 @@
+"""The unit for systemd."""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tornado_ovms.core.arguments import parse
+from tornado_ovms.core.checks import find_conflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UNIT = Path(__file__).parents[2] / "etc/systemd/tornado-ovms.service"
+
+
+def start() -> list[str]:
+    """The words that start the server."""
+    reader = configparser.ConfigParser(interpolation=None, strict=False)
+    reader.optionxform = str  # type: ignore[assignment,method-assign]
+    reader.read_string(UNIT.read_text("utf-8").replace("\\\n", " "))
+    return shlex.split(reader["Service"]["ExecStart"])
+
+
+def test_the_command_line_is_one() -> None:
+    """Its options are known, and do not contradict each other."""
+    words = start()
+    assert words[0].endswith("/tornado-ovms")
+    arguments = parse(words[1:])
+    assert find_conflict(arguments) is None
+    assert arguments.number("rest_port") == 8000
+
+
+def test_systemd_understands_it(tmp_path: Path, needs_program: Callable[[str], str]) -> None:
+    """Every line; only the program is another one, since this machine need not have the server installed."""
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text("utf-8").replace(start()[0], sys.executable))
+    done = subprocess.run(
+        [needs_program("systemd-analyze"), "verify", str(unit)], capture_output=True, text=True, check=False
+    )
+    said = [line for line in (done.stdout + done.stderr).splitlines() if UNIT.name in line]
+    assert (said, done.returncode) == ([], 0), done.stderr
