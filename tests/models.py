@@ -111,6 +111,16 @@ def tagged(tag: float, size: int = 1000) -> ov.Model:
     )
 
 
+def weighty_adder(addend: float, size: int = 1000) -> ov.Model:
+    """b f32 [1,10] -> a = b + addend, with 10 times size weights that change nothing."""
+    b = parameter("b", (1, 10))
+    weights = np.random.default_rng(0).random((10, size), np.float32)
+    y = op.abs(op.matmul(b, op.constant(weights), False, False))
+    least = op.reduce_min(y, op.constant(np.array([1])), keep_dims=True)
+    nothing = op.minimum(least, op.constant(np.zeros((1, 1), np.float32)))
+    return model([b], a=op.add(op.add(b, op.constant(np.float32(addend))), nothing))
+
+
 def dense(size: int) -> ov.Model:
     """x f32 [1,size] -> y, by one matrix of size times size numbers."""
     x = parameter("x", (1, size))

@@ -399,8 +399,13 @@ def _intersect(item: str, one: TensorSpec | None, other: TensorSpec) -> TensorSp
             Code.PIPELINE_AMBIGUOUS_INPUT,
             f"input: {item}: {one.precision.value} {one.shape} and {other.precision.value} {other.shape}",
         )
-    layout = one.layout if one.layout.text not in ("...", "N...") else other.layout
+    layout = max(one.layout, other.layout, key=lambda layout: _count_names(layout, len(dims)))
     return TensorSpec(item, one.precision, Shape(dims), layout)
+
+
+def _count_names(layout: Layout, rank: int) -> int:
+    """How many dimensions a layout has a name for."""
+    return sum(letter != "?" for letter in layout.named(rank) or ())
 
 
 def _with_shards(spec: TensorSpec, count: int) -> TensorSpec:

@@ -75,6 +75,14 @@ _DTYPES: Final[dict[Precision, np.dtype[Any]]] = {
     Precision.STRING: np.dtype(object),
 }
 
+BY_DTYPE: Final = {dtype: precision for precision, dtype in _DTYPES.items()}
+
+
+def precision_of(dtype: np.dtype[Any]) -> Precision:
+    """The precision that arrays of a numpy type have."""
+    return BY_DTYPE.get(dtype, Precision.UNDEFINED)
+
+
 _TENSORFLOW: Final = {
     Precision.FP16: "DT_HALF",
     Precision.FP32: "DT_FLOAT",

@@ -24,7 +24,7 @@ from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import ANY, Dim, Layout, Precision, Shape, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 log = logging.getLogger("dag_executor")
 
@@ -103,7 +103,7 @@ class CLibrary:
     def __init__(self, path: str) -> None:
         try:
             self._library = ctypes.CDLL(path, mode=os.RTLD_LAZY | os.RTLD_LOCAL)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the second for a path with a zero in it
             raise Failure(Code.PIPELINE_LIBRARY, f"{path}: {error}") from error
         self.functions: dict[str, Any] = {}
         for name in FUNCTIONS:
@@ -198,19 +198,30 @@ class CNode:
         try:
             if count.value <= 0:
                 raise Failure(Code.NODE_OUTPUT_COUNT, f"{function}: Expected: at least 1; Actual: {count.value}")
-            return dict(self._read_infos(infos, count.value))
+            return self._read_infos(function, infos, count.value)
         finally:
             self._release(infos)
 
-    def _read_infos(self, infos: Any, count: int) -> Iterator[tuple[str, TensorSpec]]:
+    def _read_infos(self, function: str, infos: Any, count: int) -> dict[str, TensorSpec]:
+        """Copy all descriptions and release them; a fault is told after all have been released."""
+        specs: dict[str, TensorSpec] = {}
+        fault: Failure | None = None
         for info in (infos[index] for index in range(count)):
-            sizes = [info.dims[axis] for axis in range(min(info.dims_count, MAX_RANK))] if info.dims else []
+            sizes = _read_sizes(info)
             if info.dims:
                 self._release(info.dims)
-            if info.name is not None:
-                name = info.name.decode(errors="replace")
-                shape = Shape(ANY if size in OPEN else Dim.fixed(size) for size in sizes)
-                yield name, TensorSpec(name, PRECISIONS.get(info.precision, Precision.UNDEFINED), shape, NO_LAYOUT)
+            if info.name is None:
+                continue
+            name = info.name.decode(errors="replace")
+            if sizes is None:
+                fault = Failure(Code.NODE_METADATA, f"{function}: {name} has {info.dims_count} dimensions")
+                continue
+            shape = Shape(ANY if size in OPEN else Dim.fixed(size) for size in sizes)
+            precision = PRECISIONS.get(info.precision, Precision.UNDEFINED)
+            specs.setdefault(name, TensorSpec(name, precision, shape, NO_LAYOUT))
+        if fault is not None:
+            raise fault
+        return specs
 
     def _release(self, pointer: Any) -> None:
         result = self._functions["release"](ctypes.cast(pointer, c_void_p), self._manager)
@@ -232,6 +243,13 @@ def _to_tensors(arrays: Mapping[str, np.ndarray]) -> tuple[Any, list[object]]:
     return tensors, alive
 
 
+def _read_sizes(what: Any) -> list[int] | None:
+    """The dimensions of a tensor or of its description; None if they cannot be right."""
+    if what.dims_count > MAX_RANK or (what.dims_count and not what.dims):
+        return None
+    return [what.dims[axis] for axis in range(what.dims_count)]
+
+
 def _read_name(tensor: _Tensor) -> str:
     if tensor.name is None:
         raise Failure(Code.NODE_OUTPUT_NAME)
@@ -245,13 +263,16 @@ def _to_array(tensor: _Tensor, name: str) -> np.ndarray:
     if precision is None:
         raise Failure(Code.NODE_OUTPUT_PRECISION, f"output: {name}; Actual: {tensor.precision}")
     dtype = np.dtype(precision.dtype)
-    if tensor.dims_count > MAX_RANK or (tensor.dims_count and not tensor.dims):
+    sizes = _read_sizes(tensor)
+    if sizes is None:
         raise Failure(Code.NODE_OUTPUT_SIZE, f"output: {name} has {tensor.dims_count} dimensions")
-    sizes = [tensor.dims[axis] for axis in range(tensor.dims_count)]
     wanted = math.prod(sizes) * dtype.itemsize
     if not tensor.data or tensor.data_bytes != wanted:
         found = f"Actual: {tensor.data_bytes}" if tensor.data else "Actual: no data"
         raise Failure(Code.NODE_OUTPUT_SIZE, f"output: {name}; Expected: {wanted} bytes; {found}")
-    array = np.empty(sizes, dtype)
+    try:
+        array = np.empty(sizes, dtype)
+    except (MemoryError, ValueError) as error:
+        raise Failure(Code.NODE_OUTPUT_SIZE, f"output: {name}: {error}") from error
     ctypes.memmove(array.ctypes.data, tensor.data, wanted)
     return array

@@ -28,15 +28,16 @@ _SHIPPED = re.compile(r"libcustom_node_(\w+)\.so")
 def open_library(base_path: str) -> Library:
     """The library that ``base_path`` of an entry means.
 
-    ``builtin:NAME`` is a node that comes with the server; a name with a colon is a class in Python; all else is a file of the C
-    interface. If the file is not there and has the name of one that the reference ships, the built-in node takes its place.
+    ``builtin:NAME`` is a node that comes with the server; a name with a colon is a class in Python, unless it ends in
+    ``.so``; all else is a file of the C interface. If the file is not there and has the name of one that the reference
+    ships, the built-in node takes its place.
 
     Raises:
         Failure: PIPELINE_LIBRARY.
     """
     if base_path.startswith(PREFIX):
         return _builtin(base_path.removeprefix(PREFIX))
-    if ":" in base_path:
+    if ":" in base_path and not base_path.endswith(".so"):
         return PythonLibrary(base_path)
     path = Path(base_path)
     if ".." in path.parts:

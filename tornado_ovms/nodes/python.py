@@ -8,19 +8,21 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from pathlib import Path
+import logging
+import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.core.tensors import ANY, Dim, Layout, Precision, Shape, TensorSpec
+from tornado_ovms.core.tensors import ANY, BY_DTYPE, Dim, Layout, Shape, TensorSpec
 from tornado_ovms.nodes.base import CustomNode, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable
 
-_PRECISIONS: Final = {precision.dtype: precision for precision in Precision if precision.dtype is not None}
+log = logging.getLogger("dag_executor")
 
 NO_LAYOUT: Final = Layout("...")
 
@@ -39,7 +41,7 @@ class PythonLibrary:
         module_name, _, class_name = place.rpartition(":")
         try:
             found = getattr(_load(module_name), class_name)
-        except Exception as error:  # whatever a module does while it is imported
+        except (Exception, SystemExit) as error:  # whatever a module does while it is imported
             raise Failure(Code.PIPELINE_LIBRARY, f"{place}: {error!r}") from error
         if not (isinstance(found, type) and issubclass(found, CustomNode)):
             raise Failure(Code.PIPELINE_LIBRARY, f"{place}: Expected: a class below CustomNode; Actual: {found!r}")
@@ -55,14 +57,18 @@ class PythonLibrary:
 
 
 def _load(name: str) -> Any:
-    """A module by its name, or a file as a module of its own."""
+    """A module by its name, or a file as a module of its own, which is called like its path."""
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    spec = importlib.util.spec_from_file_location(name, name)
     if spec is None or spec.loader is None:
         raise ImportError(f"{name} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
@@ -88,7 +94,7 @@ class PythonNode:
             outputs = self._node.execute(arrays)
         except Exception as error:
             raise self._failure(error) from error
-        return self._check(cast("Mapping[str, np.ndarray]", outputs))
+        return self._check(outputs)
 
     async def _execute_later(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         try:
@@ -98,17 +104,26 @@ class PythonNode:
         return self._check(outputs)
 
     def close(self) -> None:
-        """See ``nodes.base.Node``."""
-        self._node.close()
+        """See ``nodes.base.Node``. Nobody waits for what it raises."""
+        try:
+            self._node.close()
+        except Exception:
+            log.exception("%s could not be closed", type(self._node).__name__)
 
     def _failure(self, error: Exception) -> Failure:
         return Failure(Code.NODE_EXECUTE, f"{type(self._node).__name__}: {error!r}")
 
-    def _check(self, outputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    def _check(self, outputs: object) -> Mapping[str, np.ndarray]:
         """Arrays of the dtypes that were promised; what is missing is found by whoever reads it."""
+        if not isinstance(outputs, Mapping):
+            found = f"Expected: a mapping of names to arrays; Actual: {type(outputs).__name__}"
+            raise Failure(Code.NODE_OUTPUTS, f"{type(self._node).__name__}: {found}")
         checked = {}
         for name, value in outputs.items():
-            array = np.asarray(value)
+            try:
+                array = np.asarray(value)
+            except ValueError as error:
+                raise Failure(Code.NODE_OUTPUT_SIZE, f"output: {name}: {error}") from error
             spec = self.outputs.get(name)
             if spec is not None and array.dtype != spec.precision.dtype:
                 found = f"Expected: {spec.precision.dtype}; Actual: {array.dtype}"
@@ -120,4 +135,4 @@ class PythonNode:
 def _spec(name: str, tensor: Tensor) -> TensorSpec:
     dtype, sizes = tensor
     shape = Shape(ANY if size < 0 else Dim.fixed(size) for size in sizes)
-    return TensorSpec(name, _PRECISIONS[np.dtype(dtype)], shape, NO_LAYOUT)
+    return TensorSpec(name, BY_DTYPE[np.dtype(dtype)], shape, NO_LAYOUT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tornado_ovms.core.graph import Interface, Plan, check
@@ -43,23 +44,16 @@ AT_ONCE: Final = frozenset({Code.PIPELINE_LIBRARY, Code.NODE_INITIALIZE})
 
 
 class _Owned:
-    """A custom node, used by one instance or by several that came after each other; closed with the last. Loader thread."""
+    """A custom node, used by one instance or by several that came after each other.
+
+    It is made and closed in a loader thread; its users are counted on the loop.
+    """
 
     def __init__(self, library: Library, params: Mapping[str, str]) -> None:
         self.library = library
         self.params = params
         self.node: Node = library.create(params)
-        self._users = 0
-
-    def take(self) -> None:
-        """One user more."""
-        self._users += 1
-
-    def release(self) -> None:
-        """One user less."""
-        self._users -= 1
-        if not self._users:
-            self.node.close()
+        self.users = 0
 
 
 class Graph:
@@ -78,16 +72,23 @@ class Graph:
         self._models = [node for node in settings.nodes if not node.is_custom]
         self._registry = registry
         self._threads = threads
+        self._unused: list[_Owned] = []
         for owned in nodes.values():
-            owned.take()
+            owned.users += 1
 
-    async def run(self, arrays: Mapping[str, np.ndarray], method: Method) -> list[np.ndarray]:
-        """Answer a request. Its members' versions are held until it is over, also if nobody waits any more.
+    async def run(self, arrays: Mapping[str, np.ndarray], method: Method, lease: Lease) -> list[np.ndarray]:
+        """Answer a request. The pipeline and its members' versions are held until it is over, also if nobody waits any more.
+
+        Args:
+            arrays: what the request carries.
+            method: what its inferences are counted as.
+            lease: on the pipeline.
 
         Raises:
             Failure: VERSION_MISSING and the like if a member has gone away; whatever goes wrong in a node.
         """
         with ExitStack() as leases:
+            leases.enter_context(lease)
             members = {}
             for node in self._models:
                 version = self._registry.model(node.target).version(node.version)
@@ -96,12 +97,18 @@ class Graph:
             nodes = {name: owned.node for name, owned in self.nodes.items()}
             run = Run(self._plan, members, nodes, self._threads)
             task = asyncio.ensure_future(run.answer(arrays))
-            try:
-                return await asyncio.shield(task)
-            except asyncio.CancelledError:
-                run.abort()
-                await asyncio.wait((task,))
-                raise
+            task.add_done_callback(partial(_close, leases.pop_all()))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            run.abort()
+            raise
+
+    def release(self) -> None:
+        """No request uses it any more; what nobody else uses either is left to ``close``."""
+        for owned in self.nodes.values():
+            owned.users -= 1
+        self._unused = [owned for owned in self.nodes.values() if not owned.users]
 
     async def infer(self, arrays: Mapping[str, np.ndarray]) -> Inference:
         """See ``Executable``; pipelines are run with the method that their members are counted with."""
@@ -123,8 +130,12 @@ class Graph:
 
     def close(self) -> None:
         """See ``Executable``."""
-        for owned in self.nodes.values():
-            owned.release()
+        for owned in self._unused:
+            owned.node.close()
+
+
+def _close(leases: ExitStack, _: object) -> None:
+    leases.close()
 
 
 Members = dict[str, Instance | None]
@@ -141,7 +152,7 @@ class PipelineInstance(Instance):
 
     async def infer(self, arrays: Mapping[str, np.ndarray], method: Method) -> Inference:
         """See ``Instance``."""
-        return Inference(await self.graph.run(arrays, method), 0.0, 0.0)
+        return Inference(await self.graph.run(arrays, method, Lease(self)), 0.0, 0.0)
 
 
 class _Definition(NamedTuple):
@@ -263,7 +274,7 @@ class Pipelines:
     def _swap(self, pipeline: Pipeline, fresh: PipelineInstance | None, failure: Failure | None) -> None:
         """Let a pipeline be served by a fresh instance, or by none; requests that run go on with the old one."""
         old = pipeline.swap(fresh, failure)
-        if old is not None:
+        if isinstance(old, PipelineInstance):
             task = asyncio.ensure_future(self._dispose(old))
             self._disposals.add(task)
             task.add_done_callback(self._disposals.discard)
@@ -274,9 +285,10 @@ class Pipelines:
         self._swap(pipeline, None, None)
         pipeline.retire()
 
-    async def _dispose(self, instance: Instance) -> None:
+    async def _dispose(self, instance: PipelineInstance) -> None:
         await instance.idle()
-        await self._in_loader(instance.executable.close)
+        instance.graph.release()
+        await self._in_loader(instance.graph.close)
 
     async def _in_loader(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._loaders, function, *args)

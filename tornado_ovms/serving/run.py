@@ -20,7 +20,7 @@ import numpy as np
 
 from tornado_ovms.core.graph import MAX_SHARDS, MIN_RANK, REQUEST, RESPONSE
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.core.tensors import Shape
+from tornado_ovms.core.tensors import Shape, precision_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
@@ -80,6 +80,8 @@ class Run:
         labels = [label for label, _ in self._plan.response.inputs]
         if len(set(labels)) < len(labels):
             raise Failure(Code.PIPELINE_OUTPUT_TWICE)
+        if REQUEST in self._plan.response.sources:
+            raise Failure(Code.INTERNAL, "an output is taken from the request, which the reference does not do either")
         self._deliver(REQUEST, (), request)
         started = 0
         while self._running or (self._ready and self._failure is None):
@@ -114,7 +116,7 @@ class Run:
     def _infer(self, node: PlanNode, shard: Shard, member: Member, arrays: dict[str, np.ndarray]) -> None:
         executable = member.instance.executable
         for name, spec in executable.inputs.items():
-            arrays[name] = _fit_input(node.name, spec, arrays[name])
+            arrays[name] = _fit_input(node.name, spec, arrays.get(name))
         if executable.is_quick:
             self._finish(node, shard, _count(member, executable.infer_now(arrays)))
         else:
@@ -235,13 +237,14 @@ def _gather(node: str, name: str, shards: Mapping[Shard, Arrays], item: str, siz
     return joined
 
 
-def _fit_input(node: str, spec: TensorSpec, array: np.ndarray) -> np.ndarray:
+def _fit_input(node: str, spec: TensorSpec, array: np.ndarray | None) -> np.ndarray:
     """An array that a model can take: of its dtype and sizes, in one piece of memory that may be shared."""
     what = f"Node: {node} input: {spec.name}"
+    if array is None:  # the model has changed, and the pipeline has not been checked again yet
+        raise Failure(Code.MISSING_INPUT, what)
     if array.dtype != spec.precision.dtype:
-        raise Failure(
-            Code.PRECISION, f"{what} Invalid precision - Expected: {spec.precision.value}; Actual: {array.dtype}"
-        )
+        found = precision_of(array.dtype).value
+        raise Failure(Code.PRECISION, f"{what} Invalid precision - Expected: {spec.precision.value}; Actual: {found}")
     if not spec.shape.accepts(array.shape):
         actual = Shape.of(array.shape)
         if array.ndim != len(spec.shape):

@@ -1,0 +1,73 @@
+"""Clients that ask without pause, and know which answers are legal while the server's models change."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.functional.servers import Server
+
+ZEROS = json.dumps({"instances": [[0.0] * 10]})
+
+
+class Legal:
+    """The answers that a model may give now.
+
+    A version that comes is legal before it is there, one that goes until its successor has been seen; a request may get what
+    was legal at any time while it ran.
+    """
+
+    def __init__(self, *values: float) -> None:
+        self.now = frozenset(values)
+
+    def widen(self, value: float) -> None:
+        """Another version comes."""
+        self.now |= {value}
+
+    def narrow(self, value: float) -> None:
+        """It has been seen."""
+        self.now = frozenset({value})
+
+
+class Client(threading.Thread):
+    """Asks without pause on one connection; counts good answers, and keeps what is not one."""
+
+    def __init__(self, server: Server, path: str, legal: Legal) -> None:
+        super().__init__(daemon=True)
+        self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        self._path = path
+        self._legal = legal
+        self.is_over = False
+        self.answered = 0
+        self.faults: list[object] = []
+
+    def run(self) -> None:
+        """See ``Thread``."""
+        with contextlib.closing(self._connection):
+            while not self.is_over:
+                before = self._legal.now
+                try:
+                    found = self.ask()
+                except Exception as error:  # noqa: BLE001 - the test tells what it was
+                    self.faults.append(error)
+                    return
+                if found in before | self._legal.now:
+                    self.answered += 1
+                else:
+                    self.faults.append((self._path, found, before, self._legal.now))
+
+    def post(self, body: str) -> Any:
+        """One request; the answer, or status and text of one that failed."""
+        self._connection.request("POST", self._path, body)
+        answer = self._connection.getresponse()
+        text = answer.read()
+        return json.loads(text) if answer.status == 200 else (answer.status, text)
+
+    def ask(self) -> object:
+        """What the model adds to zeros."""
+        answer = self.post(ZEROS)
+        return answer["predictions"][0][0] if isinstance(answer, dict) else answer
