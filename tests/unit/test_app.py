@@ -14,7 +14,7 @@ from tornado import httputil
 from tests.fakes import InlineExecutor
 from tornado_ovms.core.settings import CorsSettings
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.http.app import Edge, Exchange
+from tornado_ovms.http.app import LINE_BYTES, Edge, Exchange
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.dataplane import ON_LOOP_BYTES, Reply
@@ -32,6 +32,11 @@ class FakeConnection:
         self.headers = httputil.HTTPHeaders()
         self.body = b""
         self.finished = self.closed = False
+        self.on_close: Callable[[], None] | None = None
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        """See Tornado."""
+        self.on_close = callback
 
     def write_headers(self, start: Any, headers: httputil.HTTPHeaders, chunk: bytes | None = None) -> Any:
         """See Tornado."""
@@ -236,6 +241,26 @@ def test_too_large_a_body(headers: dict[str, str]) -> None:
     assert plane.bodies == []
 
 
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (f"/{'a' * (LINE_BYTES - 1)}", {}, 400),
+        (f"/{'a' * LINE_BYTES}", {}, 414),
+        (f"/v1/models/m:predict?{'a' * LINE_BYTES}", {}, 414),
+        ("/v1/models/m:predict", {"Transfer-Encoding": "Chunked"}, 200),
+        ("/v1/models/m:predict", {"Transfer-Encoding": "gzip"}, 501),
+        ("/v1/models/m:predict", {"Expect": "100-Continue"}, 200),
+        ("/v1/models/m:predict", {"Expect": "something"}, 417),
+    ],
+)
+def test_what_http_itself_refuses(path: str, headers: dict[str, str], status: int) -> None:
+    """Without a body, and the connection is closed, as in the reference."""
+    connection, plane = play(Reply(200, []), path=path, headers=headers)
+    assert connection.status == status
+    if status > 400:
+        assert (connection.body, connection.closed, plane.bodies) == (b"", True, [])
+
+
 def test_a_body_that_nobody_reads_is_not_kept() -> None:
     """Its route does not exist."""
 
@@ -265,6 +290,7 @@ def test_a_client_that_goes_away_ends_the_wait() -> None:
         asyncio.get_running_loop().call_soon(exchange.on_connection_close)
 
     connection, _ = play(endless, script=leave_at_once)
+    assert connection.on_close is not None, "Tornado has been asked to tell"
     assert seen == ["begun", "ended"]
     assert not connection.finished
 

@@ -97,7 +97,7 @@ def test_numbers_in_each_precision(precision: Precision, text: bytes, value: flo
         *((I8, text) for text in (b"128", b"-129", b"300", b"1e3", b"-129.0")),
         *((I16, text) for text in (b"32768", b"-32769")),
         *((I32, text) for text in (b"2147483648", b"-2147483649", b"1e10")),
-        *((I64, text) for text in (b"9223372036854775808", b"-1e19", b"1e19", b"1e300")),
+        *((I64, text) for text in (b"9223372036854775808", b"-9223372036854775809", b"-1e19", b"1e19", b"1e300")),
         *((U8, text) for text in (b"256", b"-1", b"-1.0")),
         *((U16, text) for text in (b"65536", b"-1")),
         *((U32, text) for text in (b"4294967296", b"-1")),

@@ -287,6 +287,7 @@ LIST = "error parsing options - --list_models cannot be used with --{}"
         ({"pull": 1, "task": "x"}, f"error parsing options - --task parameter unsupported value: x\n{NOT_HERE}"),
         ({"task": "x"}, f"error parsing options - --task parameter unsupported value: x\n{NOT_HERE}"),
         ({"list_models": 1, "task": "rerank"}, PULL.format("list_models")),
+        ({"list_models": 1, "pull": 1}, PULL.format("list_models")),
         ({"list_models": 1, "pull": 1, "task": "rerank"}, PULL.format("list_models")),
         ({"add_to_config": 1, "task": "rerank"}, PULL.format("add_to_config")),
         ({"remove_from_config": 1, "pull": 1, "task": "rerank"}, PULL.format("remove_from_config")),

@@ -155,6 +155,15 @@ def test_a_nul_byte_ends_the_document(document: bytes) -> None:
     assert parse(document, DEPTH) == {"a": 1}
 
 
+def test_nothing_may_follow_a_nul_byte_where_that_is_wanted() -> None:
+    """Binary data may begin with one; at the end, as in a C string, it does no harm."""
+    assert parse(b'{"a":1}\0', DEPTH, ends_at_nul=False) == {"a": 1}
+    for rest in (b"\0", b"\0\0\x80\x3f", b'{"b":2}'):
+        with pytest.raises(Failure) as caught:
+            parse(b'{"a":1}\0' + rest, DEPTH, ends_at_nul=False)
+        assert caught.value.code is Code.JSON_INVALID
+
+
 def test_long_lists_become_numbers() -> None:
     """In place of one Python object a number."""
     tree = parse(b'{"instances":[%b],"x":[[1,2],[3]]}' % b",".join([b"[1,2,3]"] * LONG), DEPTH)

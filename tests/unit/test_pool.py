@@ -45,6 +45,20 @@ def test_it_infers(shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(answer, array + 1)
 
 
+def test_a_string_without_dimensions_passes_through() -> None:
+    """It is an array, too."""
+
+    async def play() -> list[np.ndarray]:
+        used = pool(models.model([x := models.parameter("x", (), "string")], x=x))
+        try:
+            return (await used.infer({"x": np.array(b"ab", object)})).outputs
+        finally:
+            used.close()
+
+    (answer,) = asyncio.run(play())
+    assert (answer.shape, answer.dtype, answer.item()) == ((), np.dtype(object), b"ab")
+
+
 @pytest.mark.parametrize("kind", [name for name in PRECISIONS if name != "string"])
 def test_every_element_type_passes_through(kind: str) -> None:
     """What comes in goes out, bit for bit."""

@@ -22,6 +22,8 @@ from tornado_ovms.http.routes import Request, find
         ("POST", "/v1/models/m:classify", tfs.not_here, {"name": "m", "version": None}),
         ("GET", "/v1/models", tfs.status, {"name": None, "version": None}),
         ("GET", "/v1/models/metadata", tfs.status, {"name": "metadata", "version": None}),
+        ("GET", "/v1/models/..m", tfs.status, {"name": "..m", "version": None}),
+        ("GET", "/v1/models/m..", tfs.status, {"name": "m..", "version": None}),
         ("GET", "/v1/models/versions/1", tfs.status, {"name": None, "version": "1"}),
         ("HEAD", "/v1/models/m", tfs.status, {"name": "m", "version": None}),
         ("GET", "/v1/models/m/versions/1/metadata", tfs.metadata, {"name": "m", "version": "1"}),
@@ -43,6 +45,8 @@ def test_routes(method: str, path: str, endpoint: object, groups: dict[str, str 
     [
         ("PUT", "/v1/models/..", Code.PATH_INVALID),
         ("GET", "/v1/models/../config", Code.PATH_INVALID),
+        ("GET", "../v1/config", Code.PATH_INVALID),
+        ("GET", "/v1\\..\\config", Code.PATH_INVALID),
         ("DELETE", "/no/such/route", Code.UNSUPPORTED_METHOD),
         ("GET", "/v1/models/m:predict", Code.UNSUPPORTED_METHOD),
         ("POST", "/v1/models", Code.UNSUPPORTED_METHOD),

@@ -89,10 +89,11 @@ def test_paths_that_are_refused(path: str) -> None:
     assert caught.value.code is Code.PATH_INVALID
 
 
-def test_dots_inside_a_name_are_fine(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a..b", "..b", "b..", "..."])
+def test_dots_inside_a_name_are_fine(tmp_path: Path, name: str) -> None:
     """Only an element of two dots climbs."""
-    (tmp_path / "a..b" / "1").mkdir(parents=True)
-    assert set(LocalStorage().versions(str(tmp_path / "a..b")).versions) == {1}
+    (tmp_path / name / "1").mkdir(parents=True)
+    assert set(LocalStorage().versions(str(tmp_path / name)).versions) == {1}
 
 
 def test_the_configuration_is_read(tmp_path: Path) -> None:

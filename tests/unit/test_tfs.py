@@ -65,6 +65,7 @@ NO_KIND = "Could not detect neither named or nonamed format"
 NO_NAMES = "Inputs inside buffer does not match expected format. - Expected: an object with values for b, c"
 NO_INSTANCE = "Invalid JSON structure. One of named instances is not a JSON object."
 BATCHES = "Invalid JSON structure. Request inputs have different batch sizes"
+NO_SUCH_INPUT = "Expected: values for b; Actual: a value for another input; input name: new"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,9 @@ BATCHES = "Invalid JSON structure. Request inputs have different batch sizes"
         ),
         ('{"instances":[{"b":1,"c":2},{"b":1}]}', TWO, f"{BATCHES} - Expected: 2; Actual: 1; input name: c"),
         ('{"instances":[{"b":1},{"c":2}]}', TWO, f"{BATCHES} - Expected: 2; Actual: 1; input name: b"),
+        ('{"instances":[{"b":1,"new":2}]}', ONE, f"{INSTANCE} - {NO_SUCH_INPUT}"),
+        ('{"instances":[{"b":1,"new":[{"b64":"QQ=="}]}]}', ONE, f"{INSTANCE} - {NO_SUCH_INPUT}"),
+        ('{"inputs":{"b":[1],"new":{"b64":"QQ=="}}}', ONE, f"{INPUT} - {NO_SUCH_INPUT}"),
         (
             '{"instances":[[1,2],[3]]}',
             ONE,
@@ -192,7 +196,7 @@ def test_nesting_is_limited() -> None:
         ('{"instances":[[{"b64":"QQ=="}]]}', BYTES, {"image": ((1, 1), (b"A",))}),
         ('{"instances":[true,false]}', TRUTH, {"t": ((2,), [True, False])}),
         ('{"instances":[{"t":[true]}]}', TRUTH, {"t": ((1, 1), [[True]])}),
-        ('{"instances":[{"b":[1],"new":7}]}', ONE, {"b": ((1, 1), [[1.0]]), "new": ((1,), [7.0])}),
+        ('{"instances":[{"b":[1],"new":[7]}]}', ONE, {"b": ((1, 1), [[1.0]]), "new": ((1, 1), [[7.0]])}),
         ('{"instances":[{"b64":"QQ==","b":1}]}', ONE, None),
     ],
 )

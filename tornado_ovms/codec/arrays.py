@@ -52,6 +52,8 @@ _STRING: Final = frozenset({str})
 _EXACT: Final = 2.0**53
 """Below it every integer is a double."""
 
+_INT64_MIN: Final = -(2**63)
+
 
 def read(value: Any, name: str, precision: Precision, code: Code) -> np.ndarray | Encoded:
     """Read the value of an input.
@@ -244,14 +246,26 @@ def _read_leaves(leaves: list[Any], kinds: set[type], shape: Sequence[int], plac
     if place.precision in _FLOATS:
         return np.frombuffer(array(code, leaves), dtype).reshape(shape)
     try:
-        whole = leaves if kinds == _INTEGER else list(map(math.trunc, leaves))
+        whole = leaves if kinds == _INTEGER else list(map(_cut, leaves))
         return np.frombuffer(array(code, whole), dtype).reshape(shape)
     except (OverflowError, ValueError):
         low, high = _bounds(place.precision)
         index = next(
-            index for index, leaf in enumerate(leaves) if not (math.isfinite(leaf) and low <= math.trunc(leaf) <= high)
+            index for index, leaf in enumerate(leaves) if not (math.isfinite(leaf) and low <= _cut(leaf) <= high)
         )
         place.refuse(place.expected_number, leaves[index], index, shape)
+
+
+def _cut(number: float) -> int:
+    """The integer towards zero.
+
+    Raises:
+        OverflowError: for an infinity.
+        ValueError: for NaN.
+    """
+    whole = math.trunc(number)
+    # Parsers give integers below int64 as doubles, and the first 1024 as this one: it must not pass for the least int64.
+    return whole - 1 if whole == _INT64_MIN and type(number) is float else whole
 
 
 def _cast(values: np.ndarray, dtype: np.dtype[Any] | None) -> np.ndarray:

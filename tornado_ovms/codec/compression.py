@@ -45,8 +45,8 @@ def pack(pieces: Iterable[bytes | memoryview], coding: str) -> list[bytes]:
 def unpack(body: bytes, encoding: str, limits: Limits) -> bytes:
     """A body without its content codings (RFC 9110 §8.4).
 
-    Codings that are not known here leave the body as it is: the reference looks at none of them, so that clients may name what
-    they like.
+    Codings that are not known here leave the body as it is, and so do gzip and deflate if it is not compressed at all: the
+    reference looks at none of them, so that clients may name what they like.
 
     Raises:
         Failure: CONTENT_ENCODING_INVALID, or BODY_TOO_LARGE as soon as more than ``limits.body_bytes`` come out.
@@ -58,8 +58,22 @@ def unpack(body: bytes, encoding: str, limits: Limits) -> bytes:
 
 
 def _inflate(body: bytes, limit: int) -> bytes:
-    """All members of a gzip body, or the one stream of a deflate body, which some clients send without zlib's header."""
-    window = _ANY if _begins_as_packed(body) else -zlib.MAX_WBITS
+    """All members of a gzip body, or the one stream of a deflate body, which some clients send without zlib's header.
+
+    Without a header there is nothing to tell such a stream from a body that is not compressed; what is none is left as it is.
+    """
+    if _begins_as_packed(body):
+        return _unpack_members(body, _ANY, limit)
+    try:
+        return _unpack_members(body, -zlib.MAX_WBITS, limit)
+    except Failure as failure:
+        if failure.code is Code.BODY_TOO_LARGE:
+            raise
+        return body
+
+
+def _unpack_members(body: bytes, window: int, limit: int) -> bytes:
+    """The streams of one kind that follow each other."""
     unpacker = zlib.decompressobj(window)
     pieces: list[bytes] = []
     size = position = 0

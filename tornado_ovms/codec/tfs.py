@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from tornado_ovms.codec import arrays, document
-from tornado_ovms.codec.encoded import is_base64
+from tornado_ovms.codec.encoded import Encoded, is_base64
 from tornado_ovms.codec.numeric import Numbers
 from tornado_ovms.codec.outputs import dump_slices, present
 from tornado_ovms.core.status import Code, Failure
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from tornado_ovms.codec.encoded import Encoded
     from tornado_ovms.core.lifecycle import VersionStatus
     from tornado_ovms.core.settings import Limits, NonFinite
     from tornado_ovms.core.tensors import TensorSpec
@@ -54,7 +53,7 @@ def read_predict(body: bytes, specs: Specs, limits: Limits) -> PredictRequest:
 
     Args:
         body: JSON.
-        specs: the model's inputs, whose precisions the values get; a value for an input that the model lacks is kept.
+        specs: the model's inputs, whose precisions the values get; numbers for an input that the model lacks are kept.
         limits: of nesting.
 
     Raises:
@@ -99,6 +98,8 @@ def _read_named_rows(instances: Sequence[Any], specs: Specs) -> Values:
             columns.setdefault(name, []).append(value)
     values = {name: _read(column, name, specs, Code.INSTANCE_UNREADABLE) for name, column in columns.items()}
     for name, column in columns.items():
+        if name not in specs and not all(type(value) in (list, Numbers) for value in column):
+            raise _refuse_unknown(name, specs, Code.INSTANCE_UNREADABLE)
         if len(column) != len(instances):
             detail = f"Expected: {len(instances)}; Actual: {len(column)}; input name: {name}"
             raise Failure(Code.INSTANCES_BATCH_SIZE_DIFFER, detail)
@@ -127,7 +128,17 @@ def _read_unnamed(value: Any, specs: Specs, code: Code) -> Values:
 
 def _read(value: Any, name: str, specs: Specs, code: Code) -> np.ndarray | Encoded:
     spec = specs.get(name)
-    return arrays.read(value, name, Precision.UNDEFINED if spec is None else spec.precision, code)
+    values = arrays.read(value, name, Precision.UNDEFINED if spec is None else spec.precision, code)
+    if spec is None and isinstance(values, Encoded):
+        raise _refuse_unknown(name, specs, code)
+    return values
+
+
+def _refuse_unknown(name: str, specs: Specs, code: Code) -> Failure:
+    """Of an input that the model lacks; only numbers in lists are left to the checks, as the reference can read no others."""
+    return Failure(
+        code, f"Expected: values for {', '.join(specs)}; Actual: a value for another input; input name: {name}"
+    )
 
 
 def _is_boolean(specs: Specs) -> bool:

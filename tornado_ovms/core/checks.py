@@ -83,10 +83,6 @@ def find_edit_fault(arguments: Arguments, machine: Machine, config_path: str, mo
 def _conflicts(arguments: Arguments) -> Iterator[str]:
     said = "error parsing options - "
     pulls = arguments.flag("pull") or arguments.has("source_model") or arguments.has("task")
-    if pulls and not arguments.has("task"):
-        yield f"{said}--task parameter wasn't passed\n{_NOT_HERE}"
-    if pulls and arguments.text("task") not in TASKS:
-        yield f"{said}--task parameter unsupported value: {arguments.text('task')}\n{_NOT_HERE}"
     for mode in ("list_models", "remove_from_config", "add_to_config"):
         if pulls and arguments.flag(mode):
             yield f"{said}--{mode} cannot be used with --pull or --task"
@@ -95,6 +91,10 @@ def _conflicts(arguments: Arguments) -> Iterator[str]:
             yield f"{said}--list_models cannot be used with --{mode}"
     if arguments.flag("remove_from_config") and arguments.has("model_path"):
         yield f"{said}--model_path cannot be used with --remove_from_config"
+    if pulls and not arguments.has("task"):
+        yield f"{said}--task parameter wasn't passed\n{_NOT_HERE}"
+    if pulls and arguments.text("task") not in TASKS:
+        yield f"{said}--task parameter unsupported value: {arguments.text('task')}\n{_NOT_HERE}"
 
 
 def _source_faults(arguments: Arguments, machine: Machine) -> Iterator[str]:

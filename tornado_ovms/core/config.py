@@ -260,10 +260,14 @@ def _shape(value: Any, pointer: str, warnings: list[str]) -> Shape | Auto | Mapp
 
 
 def _layout(value: Any, pointer: str) -> LayoutChange | Mapping[str, LayoutChange] | None:
-    """The layouts; one that is malformed makes the entry useless."""
-    if value is None:
+    """The layouts; one that is malformed makes the entry useless. A text may hold an object, as on the command line."""
+    if value is None or value == "":
         return None
     try:
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = loads(value)
+            if not all(isinstance(text, str) for text in value.values()):
+                raise ValueError(f"expected a text for each tensor, found {describe(value)}")  # noqa: TRY301
         if isinstance(value, Members):
             return {name: parse_layout(text) for name, text in value.items()} or None
         return parse_layout(value)

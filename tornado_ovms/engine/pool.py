@@ -148,8 +148,8 @@ def _tensor(array: np.ndarray) -> ov.Tensor:
     if array.dtype != object:
         return ov.Tensor(array, shared_memory=True)
     tensor = ov.Tensor(ov.Type.string, ov.Shape(array.shape))
-    if array.size:  # it refuses an empty list
-        tensor.bytes_data = array.tolist()
+    if array.size:  # it refuses an empty list, and a string that is in none
+        tensor.bytes_data = array.tolist() if array.ndim else [array.item()]
     return tensor
 
 

@@ -26,6 +26,7 @@ from tornado_ovms.http import admin, kfs, tfs
 from tornado_ovms.http.routes import METHODS, REFUSED_METHODS, Request, Route, Target, find
 from tornado_ovms.http.traffic import OTHER, REQUEST_ID, Answered, Traffic
 from tornado_ovms.serving.dataplane import MAX_DIGITS, ON_LOOP_BYTES, TEXT, Reply, refusal
+from tornado_ovms.serving.observation import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -42,10 +43,15 @@ MANAGED_ROUTES: Final = (*kfs.MANAGED_ROUTES, *ROUTES)
 PACK_BYTES: Final = 1024
 """Answers of this size and more are compressed for clients that take gzip (drogon's threshold in the reference)."""
 
+LINE_BYTES: Final = 64 * 1024
+"""The longest path that is looked at, with its query (drogon's limit of the request line in the reference)."""
+
 ALIGNMENT: Final = 16
 """What allocators give, too; OpenVINO reads numbers in groups of that size."""
 
 EMPTY: Final = Reply(200, [], TEXT)
+
+_SERVER_TIMING: Final = ", ".join(f"{stage};dur=%.3f" for stage in Timing._fields)
 
 
 class Edge(httputil.HTTPServerConnectionDelegate):
@@ -135,6 +141,9 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._path, _, self._query = start_line.path.partition("?")
         self._headers = headers
         self._request_id = self._edge.traffic.request_id(headers.get(REQUEST_ID))
+        if status := _refuse_head(start_line.path, headers):
+            self._refuse(Reply(status, [], TEXT))
+            return
         self._target = self._edge.find(self._method, self._path)
         length = headers.get("Content-Length", "")
         if length.isdecimal() and (len(length) >= MAX_DIGITS or int(length) > self._edge.body_bytes):
@@ -159,6 +168,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._edge.open.add(self)
         self.task = asyncio.ensure_future(self._answer(found))
         self.task.add_done_callback(self._done)
+        # Without that Tornado tells only of connections that close before their request is complete.
+        self._connection.set_close_callback(self.on_connection_close)
 
     def on_connection_close(self) -> None:
         """The client is gone: nobody waits for the answer any more.
@@ -175,13 +186,15 @@ class Exchange(httputil.HTTPMessageDelegate):
             log.error("An answer could not be written", exc_info=error)
 
     def _refuse_size(self, found: str) -> None:
-        """Answer at once; Tornado then closes the connection instead of reading on."""
         if not self._refused:
-            self._refused = True
-            self._chunks.clear()
             detail = f"Expected: {self._edge.body_bytes} bytes at most; Actual: {found}"
-            reply = self._explain(Failure(Code.BODY_TOO_LARGE, detail))
-            self._write(reply, self._headers_of(reply), close=True)
+            self._refuse(self._explain(Failure(Code.BODY_TOO_LARGE, detail)))
+
+    def _refuse(self, reply: Reply) -> None:
+        """Answer at once; Tornado then closes the connection instead of reading on."""
+        self._refused = True
+        self._chunks.clear()
+        self._write(reply, self._headers_of(reply), close=True)
 
     def _ask(self) -> Reply | Awaitable[Reply]:
         """Let the endpoint answer; what it raises is an answer, too."""
@@ -242,9 +255,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         for name, value in reply.headers:
             headers[name] = value
         if self._edge.tells_timing and reply.timing is not None:
-            headers["Server-Timing"] = ", ".join(
-                f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in reply.timing._asdict().items()
-            )
+            headers["Server-Timing"] = _SERVER_TIMING % tuple(seconds * 1000 for seconds in reply.timing)
         return headers
 
     def _write(self, reply: Reply, headers: httputil.HTTPHeaders, *, close: bool = False) -> None:
@@ -284,6 +295,17 @@ class Exchange(httputil.HTTPMessageDelegate):
                 reply.timing,
             )
         )
+
+
+def _refuse_head(path: str, headers: httputil.HTTPHeaders) -> int:
+    """The status, without a body, of a request that HTTP itself has no answer for; 0 for most of them."""
+    if len(path) > LINE_BYTES:
+        return HTTPStatus.REQUEST_URI_TOO_LONG
+    if headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        return HTTPStatus.NOT_IMPLEMENTED
+    if headers.get("Expect", "100-continue").lower() != "100-continue":
+        return HTTPStatus.EXPECTATION_FAILED
+    return 0
 
 
 def _size(body: Iterable[bytes | memoryview]) -> int:

@@ -23,7 +23,8 @@ METHODS: Final = frozenset({"GET", "POST"})
 REFUSED_METHODS: Final = frozenset({"PUT", "DELETE", "PATCH"})
 """Answered with 406; methods that HTTP servers seldom know get 405 and no body."""
 
-_CLIMBS = re.compile(r"\.\.[/\\]|.*[/\\]\.\.([/\\].*)?", re.DOTALL)
+_CLIMBS = re.compile(r"(?:.*[/\\])?\.\.[/\\].*|.*[/\\]\.\.", re.DOTALL)
+"""Of a whole path: two dots count only as an element of their own, at the end with something before them."""
 
 
 class Request(NamedTuple):
@@ -118,7 +119,7 @@ def find(routes: Sequence[Route], method: str, path: str) -> Target:
     Raises:
         Failure: PATH_INVALID, UNSUPPORTED_METHOD or INVALID_URL, in this order.
     """
-    if ".." in path and _CLIMBS.match(path):
+    if ".." in path and _CLIMBS.fullmatch(path):
         raise Failure(Code.PATH_INVALID)
     method = "GET" if method == "HEAD" else method
     if method not in METHODS:

@@ -343,11 +343,11 @@ class DataPlane:
         Args:
             openmetrics: in that format instead of Prometheus's own text.
 
-        Raises:
-            Failure: INVALID_URL while metrics are off, as in the reference.
+        Returns:
+            A refusal while metrics are off; as in the reference it has the type of metrics nevertheless.
         """
         if not self._metrics.is_enabled:
-            raise Failure(Code.INVALID_URL)
+            return refusal(Failure(Code.INVALID_URL))._replace(content_type=METRICS_TEXT)
         text = await self._in_pool(partial(self._metrics.expose, openmetrics=openmetrics))
         return Reply(200, text, OPENMETRICS if openmetrics else METRICS_TEXT)
 
@@ -375,14 +375,12 @@ class DataPlane:
         return Reply(200, [kfs.write_server(NAME, __version__, (*kfs.EXTENSIONS, *extensions))], is_packable=False)
 
     def model_metadata(self, name: str, version: int | None) -> Reply:
-        """What a version takes and gives, and which versions of its model serve. 0 is no word for the default version.
+        """What a version takes and gives, and which versions of its model serve. No version of a model is called 0.
 
         Raises:
             Failure: MODEL_MISSING, VERSION_MISSING, VERSION_NOT_LOADED_YET or VERSION_RETIRED.
         """
         model = self._registry.model(name)
-        if version == 0:
-            raise Failure(Code.VERSION_MISSING)
         found = model.version(version)
         with found.cells.count(MODEL_METADATA):
             executable = found.serving().executable
@@ -390,14 +388,12 @@ class DataPlane:
             return Reply(200, [kfs.write_model(name, model.available, *specs, executable.info)], is_packable=False)
 
     def model_ready(self, name: str, version: int | None) -> Reply:
-        """Whether a version serves. Unlike elsewhere 0 is no word for the default version.
+        """Whether a version serves. Unlike elsewhere 0 is no word for a model's default version.
 
         Raises:
             Failure: MODEL_MISSING, VERSION_MISSING, or VERSION_NOT_LOADED_YET, also for one that is retired.
         """
         model = self._registry.model(name)
-        if version == 0:
-            raise Failure(Code.VERSION_MISSING)
         found = model.version(version)
         model.count(MODEL_READY)  # whatever comes of it, as in the reference
         try:
