@@ -75,7 +75,8 @@ _DTYPES: Final[dict[Precision, np.dtype[Any]]] = {
     Precision.STRING: np.dtype(object),
 }
 
-BY_DTYPE: Final = {dtype: precision for precision, dtype in _DTYPES.items()}
+BY_DTYPE: Final[dict[np.dtype[Any], Precision]] = {dtype: precision for precision, dtype in _DTYPES.items()}
+"""The precision that arrays of a numpy type have."""
 
 
 def precision_of(dtype: np.dtype[Any]) -> Precision:
