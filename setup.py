@@ -27,7 +27,10 @@ REQUIRES = [
 TEST = [
     "coverage>=7.10",  # the first that follows subprocesses by a setting
     "hypothesis>=6.100",
+    "onnx==1.23.2",  # its backend tests are replayed, and their number is asserted
     "pytest>=9.0",  # the first with settings in [tool.pytest]
+    "requests>=2.31",  # how people call TensorFlow Serving from Python
+    "tritonclient[http]>=2.60",  # the client of KServe's protocol that no one here wrote
 ]
 
 LINT = [

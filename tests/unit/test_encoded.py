@@ -70,6 +70,23 @@ def test_long_texts_are_decoded_in_slices(size: int) -> None:
     assert decode_base64(base64.b64encode(data[:size]).decode()) == data[:size]
 
 
+@given(
+    st.binary(min_size=765, max_size=800), st.integers(0, 1100), st.sampled_from("?-_= \n\0é@[`{:/+A"), st.booleans()
+)
+def test_many_digits_are_read_like_few(data: bytes, at: int, odd: str, is_padded: bool) -> None:  # noqa: FBT001
+    """In another way, but what is no digit is found, and what is left at the end is not lost."""
+    text = base64.b64encode(data).decode()
+    text = text if is_padded else text.rstrip("=")
+    assert decode_base64(text) == data
+    changed = text[:at] + odd + text[at + 1 :]
+    found = decode_base64(changed)
+    kept = re.sub(r"[ \n]", "", changed)
+    if not re.fullmatch(r"[A-Za-z0-9+/]*=*", kept, re.ASCII):
+        assert found is None
+    elif found is not None:
+        assert found == base64.b64decode(kept.rstrip("=") + "=" * (-len(kept.rstrip("=")) % 4))
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

@@ -313,3 +313,25 @@ def test_any_bytes_are_an_array_or_a_failure(extension: str, at: int, patch: byt
         assert failure.code in (Code.IMAGE_UNREADABLE, Code.IMAGE_TOO_LARGE, Code.IMAGE_CHANNELS)  # noqa: PT017
     else:
         assert (array.shape, array.dtype) == ((1, 4, 4, 3), precision.dtype)
+
+
+@pytest.mark.parametrize(
+    ("layout", "sizes", "height"),
+    [("N?HWC", (2, 1, 10, 14, 3), 10), ("N?HWC", (2, 1, (8, 20), 14, 3), 8), ("N?...", (2, 1, 5, 7, 3), 5)],
+)
+def test_pictures_for_five_dimensions(layout: str, sizes: tuple[Size, ...], height: int) -> None:
+    """They are brought to the size like those for four, and have a dimension of one between number and height."""
+    array = decode_images(spec(*sizes, layout=layout), [picture(5, 7), picture(5, 7)], LIMITS)
+    assert array.shape == (2, 1, height, sizes[3], 3)
+    four = spec(sizes[0], *sizes[2:], layout=layout.replace("?", ""))
+    np.testing.assert_array_equal(array[:, 0], decode_images(four, [picture(5, 7), picture(5, 7)], LIMITS))
+
+
+def test_pictures_for_five_dimensions_that_do_not_fit() -> None:
+    """A batch of two cannot be made of one picture; sizes and layouts are looked at as for four."""
+    assert refusal(spec(2, 2, 5, 7, 3, layout="N?HWC"), [picture(5, 7)] * 2).code is Code.SHAPE
+    assert refusal(spec(2, 1, 5, 8, 3, layout="N?..."), [picture(5, 7)] * 2).code is Code.SHAPE
+    assert refusal(spec(2, 1, 5, 7, 1, layout="N?HWC"), [picture(5, 7)] * 2).code is Code.IMAGE_CHANNELS
+    assert refusal(spec(2, 1, 3, 5, 7, layout="N?CHW"), [picture(5, 7)] * 2).code is Code.IMAGE_LAYOUT
+    pictures = [picture(5, 7), picture(5, 8)]
+    assert refusal(spec(-1, 1, 5, 7, 3, layout="N?HWC"), pictures).code is Code.IMAGE_RESOLUTION

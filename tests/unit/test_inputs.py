@@ -234,3 +234,30 @@ def test_pictures_are_looked_at_after_the_request() -> None:
     with pytest.raises(Failure) as caught:
         decode(specs, {"a": texts(b"x"), "b": B}, LIMITS)
     assert caught.value.code is Code.IMAGE_LAYOUT
+
+
+def test_pictures_of_a_request_that_is_split() -> None:
+    """One dimension more: each picture is the batch of a request of its own. Other inputs of five dimensions take none."""
+    done, data = cv2.imencode(".png", np.full((5, 7, 3), 9, np.uint8))
+    assert done
+    sizes = [ANY, *map(Dim.fixed, (1, 5, 7, 3))]
+    for layout in ("N?...", "N?HWC"):
+        specs = {"i": flexible(*sizes, layout=layout)}
+        request = {"i": texts(data.tobytes(), data.tobytes())}
+        accept(specs, request)
+        np.testing.assert_array_equal(decode(specs, request, LIMITS)["i"], np.full((2, 1, 5, 7, 3), 9, np.uint8))
+        arrays, batches = inputs.begin_decoding(specs, request, LIMITS)
+        batches[0].place(1)
+        np.testing.assert_array_equal(arrays["i"], np.full((2, 1, 5, 7, 3), 9, np.uint8))
+    three = {"i": flexible(Dim.fixed(3), *sizes[1:], layout="N?HWC")}
+    assert refusal(three, request).text == "Invalid input batch size - Expected: 3; Actual: 2; input name: i"
+    for layout in ("N...", "N1HWC", "..."):
+        plain = {"i": flexible(*sizes, layout=layout)}
+        assert refusal(plain, request).code is Code.ENCODED_VALUE_NOT_IMPLEMENTED
+    assert refusal({"i": flexible(ANY, *sizes, layout="N?...")}, request).code is Code.ENCODED_VALUE_NOT_IMPLEMENTED
+
+
+def test_layouts_that_begin_alike_are_no_sign_of_a_split_request() -> None:
+    """A model's own layout may leave its second dimension without a name."""
+    accept({"i": flexible(*map(Dim.fixed, (1, 5, 7, 3)), layout="N??C")}, {"i": texts(b"picture")})
+    accept({"i": flexible(ANY, ANY, layout="N?")}, {"i": texts(b"text")})

@@ -135,6 +135,7 @@ def test_a_header_beyond_the_body(more: int) -> None:
         (b'{"inputs":[1]}x', None, None),
         (b'{"inputs":[1]}\x00\x00\x80\x3f', "13", None),
         (json.dumps(body()).encode() + b"\x01\x02", None, None),
+        (json.dumps(body(binary())).encode() + struct.pack("<3f", 0, 1, 2), None, None),
     ],
 )
 def test_what_is_not_json_is_a_412(text: bytes, header: str | None, detail: str | None) -> None:
@@ -502,26 +503,26 @@ def test_how_much_of_the_binary_data_is_not_used_where_it_lies(is_read_only: boo
 
 
 def test_inputs_take_their_binary_data_in_their_order() -> None:
-    """One behind the other, with sizes said or left out, and those in JSON between them; the rest is ignored."""
+    """One behind the other, with sizes said or left out, and an empty one in JSON between them; the rest is ignored."""
     document = body(
         binary(name="z", datatype="UINT8"),
-        named(name="y"),
+        named(name="y", shape=[0], data=[]),
         binary(name="x", datatype="INT16", parameters={"binary_data_size": 6}),
         binary(name="w", shape=[0]),
         binary(name="v", datatype="BYTES", shape=[2], parameters={"binary_data_size": 11}),
     )
     data = b"\1\2\3" + struct.pack("<3h", 4, 5, 6) + b"\2\0\0\0ab\1\0\0\0c" + b"left over"
     request = parse(document, data)
-    assert listed(request) == [b"\1\2\3", [1.0, 2.0, 3.0], data[3:9], b"", data[9:20]]
+    assert listed(request) == [b"\1\2\3", [], data[3:9], b"", data[9:20]]
     specs = {
         "z": spec("z", (3,), Precision.U8),
-        "y": spec("y", (3,)),
+        "y": spec("y", (0,)),
         "x": spec("x", (3,), Precision.I16),
         "w": spec("w", (0,)),
         "v": spec("v", (2,), Precision.STRING),
     }
     found = fit(request, specs)
-    assert [found[name].tolist() for name in "zyxw"] == [[1, 2, 3], [1, 2, 3], [4, 5, 6], []]  # type: ignore[union-attr]
+    assert [found[name].tolist() for name in "zyxw"] == [[1, 2, 3], [], [4, 5, 6], []]  # type: ignore[union-attr]
     assert found["v"] == Encoded((b"ab", b"c"), (2,))
 
 
@@ -646,6 +647,16 @@ SIZE = "Invalid content size of tensor proto"
     [
         ([TEN, TEN], {"b": TWO["b"]}, f"{COUNT} - Expected: 1; Actual: 2"),
         ([TEN], TWO, f"{COUNT} - Expected: 2; Actual: 1"),
+        # before names are looked at
+        (
+            [TEN, binary(name="d", shape=[2])],
+            TWO,
+            (
+                "Passing buffers both in ModelInferRequest::InferInputTensor::contents and in"
+                " ModelInferRequest::raw_input_contents is not allowed"
+                " - Expected: all inputs in one form; Actual: b in JSON, d in binary form"
+            ),
+        ),
         ([TEN, TEN], TWO, f"{ABSENT} - Required input: c"),
         ([{**TEN, "name": "x"}], {"b": TWO["b"]}, f"{ABSENT} - Required input: b"),
         ([{**TEN, "name": "B"}], {"b": TWO["b"]}, f"{ABSENT} - Required input: b"),

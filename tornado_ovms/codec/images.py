@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tornado_ovms.core.tensors import Dim, TensorSpec
 
 PICTURES: Final = Layout("N...HWC")
+PICTURES_RANK: Final = 4
+"""Of a tensor that has just these dimensions."""
 
 _RESIZED: Final = frozenset({"NHWC", "N?HWC", "..."})
 """Layouts whose pictures are brought to the input's size; notably not ``N...``, which a tensor has by default."""
@@ -44,7 +46,7 @@ class _Frame(NamedTuple):
 
 
 def decode_images(spec: TensorSpec, pictures: Sequence[bytes], limits: Limits) -> np.ndarray:
-    """Decode pictures for an input of four dimensions, one after the other; see ``PictureBatch``."""
+    """Decode pictures for an input, one after the other; see ``PictureBatch``."""
     batch = PictureBatch(spec, pictures, limits)
     for index in batch.rest:
         batch.place(index)
@@ -52,12 +54,14 @@ def decode_images(spec: TensorSpec, pictures: Sequence[bytes], limits: Limits) -
 
 
 class PictureBatch:
-    """Pictures for an input of four dimensions, of which the first is decoded at once: it says what the others have to be.
+    """Pictures for an input, of which the first is decoded at once: it says what the others have to be.
+
+    Dimensions of the input between the number of the pictures and their height become 1.
 
     ``place`` decodes another one, and may be called for several at a time in threads.
 
     Attributes:
-        array: (number, height, width, channels), of the input's dtype; complete when all of ``rest`` have been placed.
+        array: (number, ..., height, width, channels), of the input's dtype; complete when all of ``rest`` have been placed.
         rest: positions of the pictures that are still to be placed.
 
     Args:
@@ -81,8 +85,8 @@ class PictureBatch:
         self._limits = limits
         first = _decode(pictures[0], limits.image_pixels, _where(spec, 0))
         self._frame = frame = _choose_frame(spec, first)
+        sizes = _sizes(spec, frame, len(pictures))
         _check(spec, frame, first, len(pictures), 0)
-        sizes = (len(pictures), frame.height, frame.width, frame.channels)
         dtype = np.dtype(spec.precision.dtype)
         if math.prod(sizes) * dtype.itemsize > limits.body_bytes:
             raise Failure(
@@ -128,8 +132,14 @@ def _choose_frame(spec: TensorSpec, first: np.ndarray) -> _Frame:
     height, width, channels = first.shape
     if spec.layout.text not in _RESIZED or any(dim.high is None for dim in spec.shape):
         return _Frame(height, width, channels, is_resized=False)
-    _, rows, columns, _ = spec.shape
+    rows, columns, _ = spec.shape[-3:]
     return _Frame(_nearest(rows, height), _nearest(columns, width), channels, is_resized=True)
+
+
+def _sizes(spec: TensorSpec, frame: _Frame, count: int) -> tuple[int, ...]:
+    """Those of an array of so many pictures."""
+    ones = (1,) * (len(spec.shape) - PICTURES_RANK)
+    return (count, *ones, frame.height, frame.width, frame.channels)
 
 
 def _nearest(dim: Dim, size: int) -> int:
@@ -145,12 +155,12 @@ def _check(spec: TensorSpec, frame: _Frame, picture: np.ndarray, count: int, ind
             Code.IMAGE_RESOLUTION,
             f"Expected: {frame.width} x {frame.height}; Actual: {width} x {height}; {_where(spec, index)}",
         )
-    if not spec.shape[3].accepts(channels) or channels != frame.channels:
-        expected = frame.channels if spec.shape[3].accepts(channels) else spec.shape[3]
+    if not spec.shape[-1].accepts(channels) or channels != frame.channels:
+        expected = frame.channels if spec.shape[-1].accepts(channels) else spec.shape[-1]
         raise Failure(Code.IMAGE_CHANNELS, f"Expected: {expected}; Actual: {channels}; {_where(spec, index)}")
     if spec.precision in _NO_NUMBERS:
         raise Failure(Code.PRECISION, f"Expected: {spec.precision.value}; Actual: a picture; {_where(spec, index)}")
-    sizes = (count, frame.height, frame.width, channels)
+    sizes = _sizes(spec, frame, count)
     if not spec.shape.accepts(sizes):
         raise spec.refusal(Code.SHAPE, spec.shape, Shape.of(sizes))
 

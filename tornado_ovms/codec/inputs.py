@@ -12,6 +12,7 @@ import numpy as np
 
 from tornado_ovms.codec.encoded import Encoded
 from tornado_ovms.codec.images import PictureBatch, decode_images
+from tornado_ovms.core.graph import SHARDED
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import Precision
 
@@ -62,7 +63,7 @@ def decode(
     """Arrays of the values that ``accept`` has accepted.
 
     Strings become an object array of ``bytes``, text for a two-dimensional u8 input rows that end in zeros, pictures an array
-    (number, height, width, channels).
+    (number, height, width, channels), or (number, 1, height, width, channels) if each is to be a request of its own.
 
     Raises:
         Failure: one of the codes for pictures (``codec.images``).
@@ -97,7 +98,7 @@ def _accept_encoded(spec: TensorSpec, value: Encoded) -> None:
         _check_size(value)  # OpenVINO gives strings back as rows, too
         return
     is_text = _is_text(spec)
-    if not is_text and len(spec.shape) != IMAGE_RANK:
+    if not (is_text or _is_for_pictures(spec)):
         detail = f"Expected: numbers; Actual: strings or base64; input name: {spec.name}"
         raise Failure(Code.ENCODED_VALUE_NOT_IMPLEMENTED, detail)
     if len(value.shape) != 1:
@@ -124,6 +125,12 @@ def _accept_text(spec: TensorSpec, value: Encoded) -> None:
             f"Expected batch size: {batch}; got: {count}; "
             f"Expected max null terminated string length: {length}; got: {width}; input name: {spec.name}",
         )
+
+
+def _is_for_pictures(spec: TensorSpec) -> bool:
+    """Whether an input has as many dimensions as pictures have; one more where a request is split into several."""
+    rank = len(spec.shape)
+    return rank == IMAGE_RANK or (rank == IMAGE_RANK + 1 and spec.layout.text.startswith(SHARDED))
 
 
 def _is_text(spec: TensorSpec) -> bool:

@@ -106,7 +106,8 @@ def read(body: bytes | memoryview, header: str | None, limits: Limits) -> InferR
         Failure: what is wrong with the form of the request, in the order in which the reference looks.
     """
     length = _read_length(header, len(body))
-    tree = document.parse(bytes(body[:length]), limits.json_depth)
+    # Without the header binary data behind the JSON makes it invalid, whatever its first byte.
+    tree = document.parse(bytes(body[:length]), limits.json_depth, ends_at_nul=header is not None)
     if type(tree) is not dict:
         raise Failure(Code.BODY_NOT_AN_OBJECT)
     identity = tree.get("id", "")
@@ -285,11 +286,12 @@ def fit(request: InferRequest, specs: Mapping[str, TensorSpec]) -> dict[str, np.
     Binary data is not copied where the array can be used as it is: writeable and aligned.
 
     Raises:
-        Failure: the first check that fails, in the reference's order: NUMBER_OF_INPUTS, then for each input of the model, by
-            name: MISSING_INPUT, PRECISION, NUMBER_OF_DIMENSIONS, BATCH_SIZE, SHAPE, VALUE_COUNT, CONTENT_SIZE.
+        Failure: the first check that fails, in the reference's order: NUMBER_OF_INPUTS, INPUTS_MIXED, then for each input of the
+            model, by name: MISSING_INPUT, PRECISION, NUMBER_OF_DIMENSIONS, BATCH_SIZE, SHAPE, VALUE_COUNT, CONTENT_SIZE.
     """
     if len(request.inputs) != len(specs):
         raise Failure(Code.NUMBER_OF_INPUTS, f"Expected: {len(specs)}; Actual: {len(request.inputs)}")
+    _check_kinds(request.inputs)
     given = {each.name: each for each in request.inputs}
     fitted: dict[str, np.ndarray | Encoded] = {}
     for name in sorted(specs):
@@ -297,6 +299,16 @@ def fit(request: InferRequest, specs: Mapping[str, TensorSpec]) -> dict[str, np.
             raise Failure(Code.MISSING_INPUT, f"Required input: {name}")
         fitted[name] = _fit(given[name], specs[name])
     return fitted
+
+
+def _check_kinds(inputs: Sequence[InferInput]) -> None:
+    """Refuse values in JSON beside binary data, as the reference does."""
+    kinds = {isinstance(each.values, memoryview): each.name for each in inputs if _count(each.values)}
+    if len(kinds) > 1:
+        raise Failure(
+            Code.INPUTS_MIXED,
+            f"Expected: all inputs in one form; Actual: {kinds[False]} in JSON, {kinds[True]} in binary form",
+        )
 
 
 def _fit(given: InferInput, spec: TensorSpec) -> np.ndarray | Encoded:

@@ -55,6 +55,7 @@ class Code(Enum):
     VALUE_COUNT = auto()
     CONTENT_SIZE = auto()
     NUMBER_OF_INPUTS = auto()
+    INPUTS_MIXED = auto()
     MISSING_INPUT = auto()
     NUMBER_OF_DIMENSIONS = auto()
     BATCH_SIZE = auto()
@@ -210,6 +211,11 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.VALUE_COUNT: Answer(400, "Invalid number of values in tensor proto container"),
     Code.CONTENT_SIZE: Answer(400, "Invalid content size of tensor proto"),
     Code.NUMBER_OF_INPUTS: Answer(400, "Invalid number of inputs"),
+    Code.INPUTS_MIXED: Answer(
+        400,
+        "Passing buffers both in ModelInferRequest::InferInputTensor::contents and in ModelInferRequest::raw_input_contents"
+        " is not allowed",
+    ),
     Code.MISSING_INPUT: Answer(400, "Missing input with specific name"),
     Code.NUMBER_OF_DIMENSIONS: Answer(400, "Invalid number of shape dimensions"),
     Code.BATCH_SIZE: Answer(400, "Invalid input batch size"),
