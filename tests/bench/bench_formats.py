@@ -10,9 +10,9 @@ model takes u8 [1,64,64,3] and gives its first number. From the cost of a reques
 is taken away, so that what is left is what the picture costs. The direct calls are made by a bare Tornado handler that gets
 nothing but the base64, and its cost is found in the same way: code in a loop by itself runs up to twice as fast as code that
 is asked over a connection, and on a core that shares its parts with the client's. ``binary`` compares whole requests; the
-answers are one number. The models run in one thread: more than one, and OpenVINO's threads look for work for a millisecond after
-each inference, the longer the later the next one comes. All take turns, and the lower quartile counts. Prints a line for each and exits
-with 1 if one misses its mark.
+answers are one number. The models run in one thread: with more, OpenVINO's threads look for work for a millisecond after each
+inference, the longer the later the next one comes. All take turns, and the lower quartile counts. Prints a line for each and
+exits with 1 if one misses its mark.
 """
 
 from __future__ import annotations
