@@ -19,6 +19,7 @@ REQUIRES = [
     "openvino>=2025.4",
     "orjson>=3.10.7",
     "prometheus-client>=0.20",
+    "pybase64>=1.4.0",
     "pysimdjson>=7.0",
     "simplejson>=3.19.1",
     "tornado>=6.5",

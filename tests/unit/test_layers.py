@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 MAY_USE: dict[str, set[str]] = {
     "core": {"numpy"},
     "core.config_schema": {"jsonschema"},
-    "codec": {"cv2", "numpy", "orjson", "simdjson", "simplejson"},
+    "codec": {"cv2", "numpy", "orjson", "pybase64", "simdjson", "simplejson"},
     "engine": {"numpy", "openvino"},
     "engine.base": {"numpy"},
     "engine.bridge": set(),
