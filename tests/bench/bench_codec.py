@@ -63,7 +63,7 @@ def measure(shape: tuple[int, ...], rounds: int) -> dict[str, float]:
 def main() -> int:
     """Measure and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="how often each way is taken (15)")
+    parser.add_argument("--rounds", type=int, default=45, help="how often each way is taken (45)")
     rounds = parser.parse_args().rounds
     missed = False
     for shape, marks in MARKS.items():
