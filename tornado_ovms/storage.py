@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tornado_ovms.core.paths import climbs
 from tornado_ovms.core.status import Code, Failure
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ MAX_DEPTH: Final = 4
 FRESH_S: Final = 0.1
 """A version is left alone until none of its files has changed for so long; copying tools pause less between two writes."""
 
-_DOTS = re.compile(r"(?:.*[/\\])?\.\.[/\\].*|.*[/\\]\.\.", re.DOTALL)
 _VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
@@ -97,7 +97,7 @@ class LocalStorage:
             Failure: PATH_INVALID, if the folder is not there, cannot be listed, is remote, or its path climbs with
                 ``..``.
         """
-        if _DOTS.fullmatch(base_path):
+        if climbs(base_path):
             raise Failure(Code.PATH_INVALID, f"Path {base_path} escape with .. is forbidden.")
         if REMOTE.match(base_path):
             raise Failure(Code.PATH_INVALID, f"{base_path}: only folders of this machine can be served")

@@ -6,10 +6,15 @@ import contextlib
 import http.client
 import json
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from tests.functional.servers import Server, until
+
 if TYPE_CHECKING:
-    from tests.functional.servers import Server
+    from collections.abc import Callable
 
 ZEROS = json.dumps({"instances": [[0.0] * 10]})
 
@@ -31,6 +36,23 @@ class Legal:
     def narrow(self, value: float) -> None:
         """It has been seen."""
         self.now = frozenset({value})
+
+
+class Changes:
+    """What is changed while clients ask; ``made`` counts the changes by kind."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.made: Counter[str] = Counter()
+
+    def change(self, kind: str, do: Callable[[], object], is_seen: Callable[[], bool]) -> None:
+        """Make a change, and wait until the server has taken it up."""
+        do()
+        try:
+            until(is_seen)
+        except AssertionError:
+            pytest.fail(f"{kind} was not taken up: {self.server.said()[-3000:]}")
+        self.made[kind] += 1
 
 
 class Client(threading.Thread):

@@ -8,13 +8,10 @@ import json
 import shutil
 import statistics
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests import models
-from tests.functional.clients import Client, Legal
+from tests.functional.clients import Changes, Client, Legal
 from tests.functional.repository import Repository
 from tests.functional.servers import Server, until, watched
 from tests.libraries import LEDGER, Account, compile_library
@@ -22,6 +19,8 @@ from tests.libraries import LEDGER, Account, compile_library
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import pytest
 
 ROUNDS = 16
 WINDOW = 4
@@ -125,15 +124,14 @@ def read_shards(values: list[list[float]]) -> float:
     return (one(values) - 3) / 3
 
 
-class Soak:
+class Soak(Changes):
     """The server, its repository, and the changes."""
 
     def __init__(self, server: Server, repository: Repository, legal: Legal, libraries: list[dict[str, str]]) -> None:
-        self.server = server
+        super().__init__(server)
         self.repository = repository
         self.legal = legal
         self.sometimes = Legal(SOMETIMES)
-        self.made: Counter[str] = Counter()
         self._libraries = libraries
         self._tags = itertools.count(1000)
         self._version, self._tag = 1, 1.0
@@ -153,15 +151,6 @@ class Soak:
         for each in self.server.get(f"/v1/models/{name}").json.get("model_version_status", ()):
             return each["state"], each["status"]["error_code"]
         return None
-
-    def change(self, kind: str, do: Callable[[], object], is_seen: Callable[[], bool]) -> None:
-        """Make a change, and wait until the server has taken it up."""
-        do()
-        try:
-            until(is_seen)
-        except AssertionError:
-            pytest.fail(f"{kind} was not taken up: {self.server.said()[-3000:]}")
-        self.made[kind] += 1
 
     def serve(self, kind: str, tag: float, do: Callable[[], object]) -> None:
         """A change after which the moving model adds something else."""

@@ -8,19 +8,18 @@ import json
 import shutil
 import statistics
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pytest
-
 from tests import models
-from tests.functional.clients import ZEROS, Client, Legal
+from tests.functional.clients import ZEROS, Changes, Client, Legal
 from tests.functional.repository import ALL, Repository
 from tests.functional.servers import Server, until, watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+
+    import pytest
 
 ROUNDS = 28
 WINDOW = 7
@@ -60,14 +59,13 @@ class Held(NamedTuple):
     watches: int
 
 
-class Soak:
+class Soak(Changes):
     """The server, its repository, and the changes. Model ``moving`` serves its latest version, ``many`` all."""
 
     def __init__(self, server: Server, repository: Repository, legal: Legal) -> None:
-        self.server = server
+        super().__init__(server)
         self.repository = repository
         self.legal = legal
-        self.made: Counter[str] = Counter()
         self._tags = itertools.count(1000)
         self._version = 1
         self._nireq = 1
@@ -83,15 +81,6 @@ class Soak:
             if each["version"] == str(version):
                 return each["state"], each["status"]["error_code"]
         return None
-
-    def change(self, kind: str, do: Callable[[], object], is_seen: Callable[[], bool]) -> None:
-        """Make a change, and wait until the server has taken it up."""
-        do()
-        try:
-            until(is_seen)
-        except AssertionError:
-            pytest.fail(f"{kind} was not taken up: {self.server.said()[-3000:]}")
-        self.made[kind] += 1
 
     def put(self, kind: str, version: int) -> None:
         """Another version of ``moving``, or another one in its place, that is to serve."""

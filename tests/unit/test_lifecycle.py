@@ -47,7 +47,7 @@ def test_any_order_of_events_stays_in_the_table(events: list[Event]) -> None:
     status = VersionStatus()
     for event in events:
         try:
-            status = status.after(event)
+            status = TRANSITIONS[status, event]
         except KeyError:
             assert (status, event) not in TRANSITIONS
         assert status.error is ErrorCode.OK or status.state is State.LOADING
@@ -152,9 +152,9 @@ def _act(
     """Do what a plan says, on statuses alone."""
     if isinstance(action, Retire):
         there = current[action.key]
-        status = there.status.after(Event.RETIRE)
+        status = TRANSITIONS[there.status, Event.RETIRE]
         current[action.key] = there._replace(
-            status=status.after(Event.UNLOADED) if status.state is State.UNLOADING else status
+            status=TRANSITIONS[status, Event.UNLOADED] if status.state is State.UNLOADING else status
         )
         return
     key, made = action.blueprint.key, action.blueprint
@@ -162,7 +162,7 @@ def _act(
     status = current[key].status if key in current else VersionStatus()
     fails = (key.version, made.fingerprint[0][2]) in broken
     if not action.replaces:
-        status = status.after(Event.LOAD)
-    status = status.after(Event.FAILED if fails else Event.LOADED)
+        status = TRANSITIONS[status, Event.LOAD]
+    status = TRANSITIONS[status, Event.FAILED if fails else Event.LOADED]
     kept = current[key].blueprint if fails and action.replaces else made
     current[key] = Current(status, kept)

@@ -55,10 +55,6 @@ class VersionStatus(NamedTuple):
     state: State = State.START
     error: ErrorCode = ErrorCode.OK
 
-    def after(self, event: Event) -> VersionStatus:
-        """The status that follows; KeyError if the event cannot happen in this state."""
-        return TRANSITIONS[self, event]
-
     @property
     def has_failed(self) -> bool:
         """Whether the last attempt to load failed."""

@@ -78,12 +78,6 @@ _DTYPES: Final[dict[Precision, np.dtype[Any]]] = {
 BY_DTYPE: Final[dict[np.dtype[Any], Precision]] = {dtype: precision for precision, dtype in _DTYPES.items()}
 """The precision that arrays of a numpy type have."""
 
-
-def precision_of(dtype: np.dtype[Any]) -> Precision:
-    """The precision that arrays of a numpy type have."""
-    return BY_DTYPE.get(dtype, Precision.UNDEFINED)
-
-
 _TENSORFLOW: Final = {
     Precision.FP16: "DT_HALF",
     Precision.FP32: "DT_FLOAT",

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from tornado_ovms.core.paths import climbs
 from tornado_ovms.core.status import Code, Failure
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ INT64_DIGITS: Final = 19
 METHODS: Final = frozenset({"GET", "POST"})
 REFUSED_METHODS: Final = frozenset({"PUT", "DELETE", "PATCH"})
 """Answered with 406; methods that HTTP servers seldom know get 405 and no body."""
-
-_CLIMBS = re.compile(r"(?:.*[/\\])?\.\.[/\\].*|.*[/\\]\.\.", re.DOTALL)
-"""Of a whole path: two dots count only as an element of their own, at the end with something before them."""
 
 
 class Request(NamedTuple):
@@ -119,7 +117,7 @@ def find(routes: Sequence[Route], method: str, path: str) -> Target:
     Raises:
         Failure: PATH_INVALID, UNSUPPORTED_METHOD or INVALID_URL, in this order.
     """
-    if ".." in path and _CLIMBS.fullmatch(path):
+    if climbs(path):
         raise Failure(Code.PATH_INVALID)
     method = "GET" if method == "HEAD" else method
     if method not in METHODS:

@@ -20,7 +20,7 @@ import numpy as np
 
 from tornado_ovms.core.graph import MAX_SHARDS, MIN_RANK, REQUEST, RESPONSE
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.core.tensors import Shape, precision_of
+from tornado_ovms.core.tensors import BY_DTYPE, Precision, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
@@ -243,7 +243,7 @@ def _fit_input(node: str, spec: TensorSpec, array: np.ndarray | None) -> np.ndar
     if array is None:  # the model has changed, and the pipeline has not been checked again yet
         raise Failure(Code.MISSING_INPUT, what)
     if array.dtype != spec.precision.dtype:
-        found = precision_of(array.dtype).value
+        found = BY_DTYPE.get(array.dtype, Precision.UNDEFINED).value
         raise Failure(Code.PRECISION, f"{what} Invalid precision - Expected: {spec.precision.value}; Actual: {found}")
     if not spec.shape.accepts(array.shape):
         actual = Shape.of(array.shape)
