@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from tornado_ovms import __version__, allocator, demo, logs
@@ -26,6 +25,7 @@ from tornado_ovms.core.status import Failure
 from tornado_ovms.cpus import available_cpus
 from tornado_ovms.engine.openvino import OpenVinoEngine
 from tornado_ovms.http.app import Edge
+from tornado_ovms.http.listener import LazyLoop, Listener
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.nodes.library import open_library
@@ -50,9 +50,6 @@ log = logging.getLogger("serving")
 
 HEADER_BYTES: Final = 128 * 1024
 """Request line and headers together; the reference allows 64 KiB a line."""
-
-IDLE_S: Final = 365 * 24 * 3600.0
-"""The reference never closes a connection for being idle; Tornado wants a number."""
 
 DRAIN_S: Final = 10.0
 """How long requests may take to end after SIGTERM."""
@@ -89,6 +86,7 @@ class _Server:
 
     async def serve(self) -> int:
         settings = self._settings
+        LazyLoop()
         stopped, hung_up = asyncio.Event(), asyncio.Event()
         for number, event in ((signal.SIGTERM, stopped), (signal.SIGINT, stopped), (signal.SIGHUP, hung_up)):
             asyncio.get_running_loop().add_signal_handler(number, event.set)
@@ -122,11 +120,10 @@ class _Server:
                 is_managed=settings.manage,
                 tells_timing=settings.server_timing,
             )
-            server = HTTPServer(
+            server = Listener(
                 edge,
                 max_header_size=HEADER_BYTES,
                 max_body_size=settings.limits.body_bytes * 2,  # the edge refuses first, with an answer
-                idle_connection_timeout=IDLE_S,
             )
             if not self._listen(server):
                 return 1
@@ -167,7 +164,7 @@ class _Server:
             return Source(None, demo.model_settings())
         return Source(settings.config_path, (settings.model,) if settings.model else ())
 
-    def _listen(self, server: HTTPServer) -> bool:
+    def _listen(self, server: Listener) -> bool:
         """Open the port on every address."""
         settings = self._settings
         for address in settings.addresses:

@@ -38,13 +38,12 @@ class FakeConnection:
         """See Tornado."""
         self.on_close = callback
 
-    def write_headers(self, start: Any, headers: httputil.HTTPHeaders, chunk: bytes | None = None) -> Any:
-        """See Tornado."""
-        self.status, self.headers = start.code, headers
-        return self.write(chunk or b"")
-
     def write(self, chunk: bytes) -> Any:
-        """See Tornado."""
+        """See Tornado; the head comes first, in one piece."""
+        if not self.status:
+            head, _, chunk = chunk.partition(b"\r\n\r\n")
+            line, _, fields = head.decode("latin-1").partition("\r\n")
+            self.status, self.headers = int(line.split()[1]), httputil.HTTPHeaders.parse(fields)
         self.body += chunk
         future = asyncio.get_running_loop().create_future()
         future.set_result(None)

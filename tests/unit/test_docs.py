@@ -25,7 +25,8 @@ from tornado_ovms.core.options import LOG_LEVELS, OPTIONS, TABLE, TASKS, Option
 from tornado_ovms.core.status import TABLE as CODES
 from tornado_ovms.core.usage import default_text
 from tornado_ovms.http.app import MANAGED_ROUTES, ROUTES
-from tornado_ovms.http.traffic import REASONS, REQUEST_ID, Answered
+from tornado_ovms.http.heads import REQUEST_ID
+from tornado_ovms.http.traffic import REASONS, Answered
 from tornado_ovms.logs import JsonFormatter
 from tornado_ovms.serving.observation import INTERFACES, METHODS, RESULTS, STAGES
 

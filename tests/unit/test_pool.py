@@ -9,7 +9,6 @@ import weakref
 import numpy as np
 import openvino as ov
 import pytest
-from openvino import opset15 as op
 
 from tests import models
 from tornado_ovms.core.model_files import NameMapping
@@ -236,49 +235,3 @@ def test_states_go_from_one_inference_to_the_next() -> None:
         return sums
 
     assert asyncio.run(play()) == [1, 10, 3, 30, 8]
-
-
-def test_how_quick_a_model_is_is_tried_on_zeros() -> None:
-    """Not on what happens to be in memory."""
-
-    async def play() -> list[float]:
-        used = pool(models.adder((1, 1000)))
-        try:
-            assert used._quick is not None
-            found: list[float] = used._quick.request.get_output_tensor(0).data[0].tolist()
-            return found
-        finally:
-            used.close()
-
-    junk = [np.full(1000, 7, np.float32) for _ in range(100)]  # for the allocator to hand out again
-    del junk
-    assert asyncio.run(play()) == [1.0] * 1000
-
-
-def test_a_model_of_integers_is_not_tried() -> None:
-    """Dividing by zero would end the process; so may an index."""
-
-    async def play() -> list[int]:
-        x = models.parameter("x", (3,), "i32")
-        used = pool(models.model([x], y=op.divide(op.constant(np.int32(12)), x)))
-        try:
-            assert not used.is_quick
-            [found] = (await used.infer({"x": np.array([1, 2, 3], np.int32)})).outputs
-            listed: list[int] = found.tolist()
-            return listed
-        finally:
-            used.close()
-
-    assert asyncio.run(play()) == [12, 6, 4]
-
-
-def test_a_model_with_states_is_never_quick() -> None:
-    """Its states belong to a sequence."""
-
-    async def play() -> bool:
-        used = pool(models.accumulator())
-        quick = used.is_quick
-        used.close()
-        return quick
-
-    assert not asyncio.run(play())

@@ -44,7 +44,7 @@ def accept(specs: Mapping[str, TensorSpec], values: Mapping[str, np.ndarray | En
     """
     if len(values) != len(specs):
         raise Failure(Code.NUMBER_OF_INPUTS, f"Expected: {len(specs)}; Actual: {len(values)}")
-    for name in sorted(specs):
+    for name in sorted(specs) if len(specs) > 1 else specs:
         value = values.get(name)
         if value is None:
             raise Failure(Code.MISSING_INPUT, f"Required input: {name}")

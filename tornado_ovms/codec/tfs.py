@@ -160,22 +160,27 @@ def write_predictions(
         Failure: RESPONSE_UNWRITABLE if rows are asked for and the outputs have not as many each; those of
             ``codec.outputs.present``.
     """
+    if len(outputs) == 1:
+        [(spec, values)] = outputs
+        presented = present(spec, values, non_finite)
+        if order is Order.ROW:
+            _count_rows(outputs)
+            return [b'{"predictions":', *dump_slices(presented, non_finite), b"}"]
+        return [b'{"outputs":', *dump_slices(presented, non_finite), b"}"]
     columns = [(orjson.dumps(spec.name), present(spec, values, non_finite)) for spec, values in outputs]
     if order is Order.ROW:
         count = _count_rows(outputs)
-        if len(columns) == 1:
-            return [b'{"predictions":', *dump_slices(columns[0][1], non_finite), b"}"]
         pieces = [b'{"predictions":[']
         for index in range(count):
             pieces.append(b"," if index else b"")
             pieces += _write_object([(name, values[index]) for name, values in columns], non_finite)
         return [*_join(pieces), b"]}"]
-    if len(columns) == 1:
-        return [b'{"outputs":', *dump_slices(columns[0][1], non_finite), b"}"]
     return [b'{"outputs":', *_write_object(columns, non_finite), b"}"]
 
 
 def _count_rows(outputs: Sequence[tuple[TensorSpec, np.ndarray]]) -> int:
+    if len(outputs) == 1 and outputs[0][1].ndim:
+        return len(outputs[0][1])
     counts = {spec.name: len(values) if values.ndim else None for spec, values in outputs}
     if None in counts.values() or len(set(counts.values())) > 1:
         found = ", ".join(f"{name} has {'none' if count is None else count}" for name, count in counts.items())

@@ -43,6 +43,8 @@ class Precision(Enum):
     STRING = "STRING"
     UNDEFINED = "UNDEFINED"  # what OpenVINO knows and numpy does not: bf16, i4, ...
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and each request looks into several tables
+
     @property
     def dtype(self) -> np.dtype[Any] | None:
         """The numpy type of its arrays; strings are arrays of ``bytes`` objects; None where numpy has no such type."""
@@ -177,7 +179,7 @@ class Shape(tuple[Dim, ...]):
 
     def accepts(self, sizes: Sequence[int]) -> bool:
         """Whether an array of these sizes has this shape."""
-        return len(sizes) == len(self) and all(dim.accepts(size) for dim, size in zip(self, sizes, strict=True))
+        return len(sizes) == len(self) and all(map(Dim.accepts, self, sizes))
 
     def __str__(self) -> str:
         return f"({','.join(map(str, self))})"

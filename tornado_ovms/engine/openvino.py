@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import openvino as ov
@@ -16,16 +17,18 @@ from openvino._offline_transformations import apply_low_latency_transformation
 from tornado_ovms.core.model_files import MAPPING_FILE, NameMapping, find_model_file, parse_mapping
 from tornado_ovms.core.plugin_config import translate
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.engine import quick
 from tornado_ovms.engine.pool import RequestPool, find_property, reason
 from tornado_ovms.engine.preparation import Prepared, prepare
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tornado_ovms.core.lifecycle import Blueprint
     from tornado_ovms.core.settings import ModelSettings
     from tornado_ovms.core.tensors import TensorSpec
+    from tornado_ovms.engine.quick import Quick
 
 log = logging.getLogger("modelmanager")
 
@@ -37,6 +40,8 @@ INFO: Final = "model_info"
 MMAP: Final = "ENABLE_MMAP"
 """Off unless ``plugin_config`` says otherwise. Weights that OpenVINO maps are those of the file as it is now: one that is copied
 over changes the model that serves, and the process dies of SIGBUS while the file is shorter than it was."""
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 ALWAYS_KNOWN: Final = frozenset({"CACHE_DIR", MMAP, "DEVICE_PROPERTIES"})
 """Keys that OpenVINO takes for every device, although the devices do not list them."""
@@ -129,6 +134,7 @@ class OpenVinoEngine:
             self._loop,
             Code.RESHAPE if settings.has_auto else Code.INFERENCE,
             info,
+            self._find_quick(compiled, prepared, settings),
         )
         _log_loaded(blueprint, prepared, pool)
         return pool
@@ -152,8 +158,16 @@ class OpenVinoEngine:
         except Exception as error:
             raise Failure(Code.MODEL_UNREADABLE, reason(error)) from error
 
-    def _compile(self, prepared: Prepared, settings: ModelSettings) -> ov.CompiledModel:
-        """Compile for the device.
+    def _find_quick(self, compiled: ov.CompiledModel, prepared: Prepared, settings: ModelSettings) -> Quick | None:
+        """What runs the model on the loop, compiled once more for that; None for most models."""
+        if settings.target_device != "CPU" or quick.find(compiled, prepared.inputs, prepared.outputs) is None:
+            return None
+        return quick.find(self._compile(prepared, settings, quick.ON_LOOP), prepared.inputs, prepared.outputs)
+
+    def _compile(
+        self, prepared: Prepared, settings: ModelSettings, otherwise: Mapping[str, Any] = NOTHING
+    ) -> ov.CompiledModel:
+        """Compile for the device; ``otherwise`` holds where the settings say nothing.
 
         Raises:
             Failure: COMPILE.
@@ -162,7 +176,7 @@ class OpenVinoEngine:
         translated, warnings = translate(settings.plugin_config)
         for warning in warnings:
             log.warning("%s", warning)
-        config = dict(translated)
+        config = {**otherwise, **translated}
         if self._threads is not None and settings.target_device == "CPU":
             config.setdefault("INFERENCE_NUM_THREADS", self._threads)
         if self._cache_dir is not None and (settings.allow_cache or not settings.has_auto):

@@ -10,7 +10,6 @@ All methods belong to the event loop, except ``close``, which a loader thread ca
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -21,34 +20,22 @@ import numpy as np
 import openvino as ov
 
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.core.tensors import Precision, TensorSpec
 from tornado_ovms.engine.base import ExecutableStats, Inference, States
 from tornado_ovms.engine.bridge import Completions
+from tornado_ovms.engine.tensors import is_small, to_array, to_tensor
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
 
+    from tornado_ovms.core.tensors import TensorSpec
+    from tornado_ovms.engine.quick import Quick
+
 REAP_S: Final = 0.05
 """How often running requests are asked whether they have failed: a look costs 4 µs."""
 
-QUICK_S: Final = 0.0002
-"""A model that infers in less time than this is run on the loop. Handing an inference to OpenVINO's threads and back
-costs 0.1 ms, and more when their callback has to wait for the GIL: a model of 0.01 ms answers 1.7 times as many
-requests so."""
-
-TRIALS: Final = 5
-
-HOPELESS_S: Final = 0.02
-"""A model whose first inference takes longer than this is not tried again: the others would only delay the start."""
-
-FLOATS: Final = frozenset({Precision.FP16, Precision.FP32, Precision.FP64})
-
 NO_INFO: Final[Mapping[str, Any]] = MappingProxyType({})
 _NO_STATES: Final[States] = MappingProxyType({})
-
-COPY_BYTES: Final = 16384
-"""Inputs up to this size are copied into the request's own tensor (1 µs); wrapping a larger one costs about 20 µs instead."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +59,7 @@ class _Slot:
         self.request = request
         self.job: _Job | None = None
         self.started = self.ended = 0.0
-        self.own = [request.get_input_tensor(i).data if _is_small(spec) else None for i, spec in enumerate(inputs)]
+        self.own = [request.get_input_tensor(i).data if is_small(spec) else None for i, spec in enumerate(inputs)]
 
     def start(self, job: _Job) -> None:
         """Fill the inputs and start; whatever OpenVINO raises is the caller's."""
@@ -90,7 +77,7 @@ class _Slot:
             if own is not None:
                 own[...] = array
             else:
-                self.request.set_input_tensor(index, _tensor(array))
+                self.request.set_input_tensor(index, to_tensor(array))
 
     def _recall(self, states: States | None) -> None:
         """Set the model's states, to those that it begins with if none are given."""
@@ -106,60 +93,7 @@ class _Slot:
 
     def outputs(self, indices: Sequence[int]) -> list[np.ndarray]:
         """Copies of the outputs: their memory is written anew by the next inference."""
-        return [_copy(self.request.get_output_tensor(index)) for index in indices]
-
-
-def _is_small(spec: TensorSpec) -> bool:
-    """Whether an input's own tensor is filled, which needs a size that never changes."""
-    dtype = spec.precision.dtype
-    if dtype is None or spec.precision is Precision.STRING or not spec.shape.is_fixed:
-        return False
-    return dtype.itemsize * int(np.prod([dim.low for dim in spec.shape])) <= COPY_BYTES
-
-
-def _find_quick(model: ov.CompiledModel, inputs: Sequence[TensorSpec]) -> _Slot | None:
-    """A request of its own for a model that infers faster than a thread is woken; None for any other.
-
-    The best of a few inferences on zeros counts: others may use the processor meanwhile. Only models that take nothing but
-    floats are tried: OpenVINO divides by an integer of 0, and reads by an index that leads out of the memory, until the
-    process is ended by a signal.
-    """
-    if not all(_is_small(spec) and spec.precision in FLOATS for spec in inputs):
-        return None
-    slot = _Slot(model.create_infer_request(), inputs)
-    if slot.request.query_state():
-        return None
-    slot.fill([np.zeros(())] * len(inputs))  # OpenVINO leaves the memory as it finds it
-    best = math.inf
-    for _ in range(TRIALS):
-        begin = time.perf_counter()
-        try:
-            slot.request.infer()
-        except Exception:  # noqa: BLE001 - zeros may be no legal input; then requests tell
-            return None
-        best = min(best, time.perf_counter() - begin)
-        if best > HOPELESS_S:
-            break
-    return slot if best < QUICK_S else None
-
-
-def _tensor(array: np.ndarray) -> ov.Tensor:
-    """A tensor on the array's memory, without a copy; strings are copied."""
-    if array.dtype != object:
-        return ov.Tensor(array, shared_memory=True)
-    tensor = ov.Tensor(ov.Type.string, ov.Shape(array.shape))
-    if array.size:  # it refuses an empty list, and a string that is in none
-        tensor.bytes_data = array.tolist() if array.ndim else [array.item()]
-    return tensor
-
-
-def _copy(tensor: ov.Tensor) -> np.ndarray:
-    """An output's values, owned by the caller; strings as an object array of ``bytes``."""
-    if tensor.element_type == ov.Type.string:
-        # Of an empty tensor OpenVINO looks for the longest string all the same, in memory that is not its own.
-        strings: np.ndarray = tensor.bytes_data.astype(object) if tensor.size else np.empty(tensor.shape, object)
-        return strings
-    return np.array(tensor.data)
+        return [to_array(self.request.get_output_tensor(index)) for index in indices]
 
 
 class RequestPool:
@@ -174,6 +108,7 @@ class RequestPool:
         loop: asyncio.AbstractEventLoop,
         refusal: Code = Code.INFERENCE,
         info: Mapping[str, Any] = NO_INFO,
+        quick: Quick | None = None,
     ) -> None:
         """Create the requests. May be called in a loader thread, before anybody else knows the pool.
 
@@ -185,6 +120,7 @@ class RequestPool:
             loop: the event loop that callers run on.
             refusal: the code for an inference that fails.
             info: see ``Executable.info``.
+            quick: what runs it on the loop, if it is so quick that this pays.
         """
         self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in sorted(inputs, key=lambda spec: spec.name)}
         self.outputs: Sequence[TensorSpec] = [spec for _, spec in outputs]
@@ -199,29 +135,25 @@ class RequestPool:
         self._slots = [_Slot(model.create_infer_request(), inputs) for _ in range(size)]
         for slot in self._slots:
             slot.request.set_callback(self._called_back, slot)
-        self._quick = _find_quick(model, inputs)
+        self._quick = quick
         self._idle = list(self._slots)
         self._waiting: deque[_Job] = deque()
         self._reaper: asyncio.TimerHandle | None = None
 
     @property
     def is_quick(self) -> bool:
-        """See ``Executable.is_quick``: small inputs of fixed sizes, and an inference of less than ``QUICK_S`` at load."""
+        """See ``Executable.is_quick``."""
         return self._quick is not None
 
     def infer_now(self, arrays: Mapping[str, np.ndarray]) -> Inference:
         """See ``Executable.infer_now``."""
-        slot = self._quick
-        if slot is None:
+        if self._quick is None:
             raise ValueError("infer_now needs is_quick")
         try:
-            slot.fill([arrays[name] for name in self._order])
-            begun = time.perf_counter()
-            slot.request.infer()
-            infer_s = time.perf_counter() - begun
-            return Inference(slot.outputs(self._indices), 0.0, infer_s)
+            outputs, infer_s = self._quick.infer(arrays)
         except Exception as error:  # see _start
             raise self._failure(error) from error
+        return Inference(outputs, 0.0, infer_s)
 
     async def infer(self, arrays: Mapping[str, np.ndarray]) -> Inference:
         """See ``Executable.infer``. A caller that stops waiting leaves the line; what runs already is let finish."""

@@ -29,21 +29,21 @@ class Request(NamedTuple):
     """What an endpoint sees of a request.
 
     Attributes:
-        groups: the named parts of its path.
+        target: where its path leads.
         query: what is behind the question mark.
-        headers: by name, in any case.
+        headers: by name, in the usual spelling (``Content-Type``).
         body: as received; a view of memory that may be written if binary data is in it.
     """
 
-    groups: Mapping[str, str | None]
+    target: Target
     query: str
     headers: Mapping[str, str]
     body: bytes | memoryview
 
     @property
     def name(self) -> str:
-        """The model's name, URL-decoded; ``%`` without two hexadecimal digits behind it stays as it is."""
-        return unquote_to_bytes((self.groups["name"] or "").encode("latin-1")).decode("utf-8", "replace")
+        """The model's name; empty if the path has none."""
+        return self.target.name
 
     @property
     def number(self) -> int | None:
@@ -52,7 +52,7 @@ class Request(NamedTuple):
         Raises:
             Failure: VERSION_MISSING for a number beyond int64.
         """
-        text = self.groups.get("version")
+        text = self.target.version
         if text is None:
             return None
         if (len(text) > INT64_DIGITS and len(text := text.lstrip("0")) > INT64_DIGITS) or int(text or 0) > INT64_MAX:
@@ -99,11 +99,17 @@ VERSION: Final = r"(?:/versions/(?P<version>\d+)|/labels/\w+)?"
 
 
 class Target(NamedTuple):
-    """Where a request goes."""
+    """Where a request goes: the parts of its path that name a model and a version, and the path as metrics name it."""
 
     endpoint: Endpoint
-    groups: Mapping[str, str | None]
+    name: str
+    version: str | None
     template: str
+
+
+def _decode(name: str) -> str:
+    """A name out of a path, URL-decoded; ``%`` without two hexadecimal digits behind it stays as it is."""
+    return unquote_to_bytes(name.encode("latin-1")).decode("utf-8", "replace")
 
 
 def find(routes: Sequence[Route], method: str, path: str) -> Target:
@@ -126,6 +132,7 @@ def find(routes: Sequence[Route], method: str, path: str) -> Target:
     for each in routes:
         if found := each.pattern.fullmatch(path):
             if each.method == method:
-                return Target(each.endpoint, found.groupdict(), each.template)
+                groups = found.groupdict()
+                return Target(each.endpoint, _decode(groups.get("name") or ""), groups.get("version"), each.template)
             other = True
     raise Failure(Code.UNSUPPORTED_METHOD if other else Code.INVALID_URL)

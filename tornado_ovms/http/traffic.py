@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("access")
 
-REQUEST_ID: Final = "X-Request-ID"
-
 OTHER: Final = "other"
 """The route of a path that none matches, and the method of a request whose own is not one of those that are known."""
 

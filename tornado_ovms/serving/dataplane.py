@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from tornado_ovms.serving.servable import Instance
 
     Outputs = Sequence[tuple[TensorSpec, np.ndarray]]
-    Write = Callable[[Outputs], "Reply"]
+    Body = Sequence[bytes | memoryview]
+    Headers = tuple[tuple[str, str], ...]
+    Write = Callable[[Outputs], tuple[Body, Headers]]
 
 T = TypeVar("T")
 
@@ -64,9 +66,9 @@ class Reply(NamedTuple):
     """
 
     status: int
-    body: Sequence[bytes | memoryview]
+    body: Body
     content_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Headers = ()
     timing: Timing | None = None
     is_packable: bool = True
 
@@ -235,8 +237,8 @@ class DataPlane:
         call.decoded()
         inference = executable.infer_now(arrays)
         call.inferred(inference)
-        reply = write(list(zip(executable.outputs, inference.outputs, strict=True)))
-        return reply._replace(timing=call.succeed())
+        body, headers = write(list(zip(executable.outputs, inference.outputs, strict=True)))
+        return Reply(200, body, headers=headers, timing=call.succeed())
 
     async def _finish_leased(self, call: Call, lease: Lease, request: requests.Request, write: Write) -> Reply:
         with call, lease as instance:
@@ -246,10 +248,10 @@ class DataPlane:
         """Answer a request that has been read; pictures and texts are decoded, large answers written in a thread."""
         outputs = await self._run(call, instance, request)
         if sum(array.nbytes for _, array in outputs) > ON_LOOP_BYTES:
-            reply = await self._in_pool(write, outputs)
+            body, headers = await self._in_pool(write, outputs)
         else:
-            reply = write(outputs)
-        return reply._replace(timing=call.succeed())
+            body, headers = write(outputs)
+        return Reply(200, body, headers=headers, timing=call.succeed())
 
     async def _run(self, call: Call, instance: Instance, request: requests.Request) -> Outputs:
         """The outputs of a request."""
@@ -279,13 +281,13 @@ class DataPlane:
                 raise failure
         return arrays
 
-    def _write_predictions(self, order: tfs.Order, outputs: Outputs) -> Reply:
-        return Reply(200, tfs.write_predictions(order, outputs, self._non_finite))
+    def _write_predictions(self, order: tfs.Order, outputs: Outputs) -> tuple[Body, Headers]:
+        return tfs.write_predictions(order, outputs, self._non_finite), ()
 
-    def _write_inference(self, instance: Instance, asked: kfs.InferRequest, outputs: Outputs) -> Reply:
+    def _write_inference(self, instance: Instance, asked: kfs.InferRequest, outputs: Outputs) -> tuple[Body, Headers]:
         name, version = instance.blueprint.key
         body, length = kfs.write_inference(asked, name, version, outputs, self._non_finite)
-        return Reply(200, body) if length is None else Reply(200, body, headers=((kfs.HEADER, str(length)),))
+        return body, () if length is None else ((kfs.HEADER, str(length)),)
 
     def status(self, name: str, version: int | None) -> Reply:
         """The status of a model's versions, or of one.

@@ -213,6 +213,9 @@ class Call:
         cells.current -= 1
         self._counts.success.value += 1
         cells.request_time.observe(taken * 1e6)
-        for stage, seconds in zip(cells.stages, timing, strict=True):
-            stage.value += seconds
+        decode_stage, wait_stage, infer_stage, encode_stage = cells.stages
+        decode_stage.value += timing.decode
+        wait_stage.value += wait
+        infer_stage.value += infer
+        encode_stage.value += timing.encode
         return timing

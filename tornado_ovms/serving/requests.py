@@ -77,7 +77,7 @@ def fit_infer(request: kfs.InferRequest, instance: Instance) -> Request:
 
 def are_arrays(values: Mapping[str, np.ndarray | Encoded]) -> TypeGuard[Mapping[str, np.ndarray]]:
     """Whether there is nothing to be decoded."""
-    return not any(isinstance(value, Encoded) for value in values.values())
+    return Encoded not in map(type, values.values())
 
 
 def begin_decoding(

@@ -1,0 +1,130 @@
+"""Tornado's view of the loop, and its HTTP server, with pairs of sockets instead of a network."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+from tornado import httputil
+from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream
+
+from tornado_ovms.http.listener import LazyLoop, Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+REQUEST = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 3\r\n\r\nabc"
+
+
+class Echo(httputil.HTTPServerConnectionDelegate):
+    """Answers what it got; keeps the streams that it was asked through."""
+
+    def start_request(self, server_conn: object, request_conn: Any) -> httputil.HTTPMessageDelegate:  # noqa: ARG002
+        """See Tornado."""
+        return EchoMessage(request_conn)
+
+
+class EchoMessage(httputil.HTTPMessageDelegate):
+    """One request."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.body = b""
+
+    def data_received(self, chunk: bytes) -> None:
+        """See Tornado."""
+        self.body += chunk
+
+    def finish(self) -> None:
+        """See Tornado."""
+        self.connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self.body), self.body))
+        self.connection.finish()
+
+
+def serve(talk: Callable[[LazyLoop, IOStream, IOStream], Awaitable[None]]) -> None:
+    """Let a client talk to a server over a pair of sockets."""
+
+    async def main() -> None:
+        loop = LazyLoop()
+        assert IOLoop.current() is loop
+        ours, theirs = socket.socketpair()
+        listener, stream, client = Listener(Echo()), IOStream(ours), IOStream(theirs)
+        listener.handle_stream(stream, ("", 0))
+        await talk(loop, stream, client)
+        client.close()
+        await listener.close_all_connections()
+        assert not loop.handlers
+
+    asyncio.run(main())
+
+
+async def turns() -> None:
+    """Let the loop look at its sockets a few times."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def ask(client: IOStream) -> bytes:
+    """One request over the connection; the body of its answer."""
+    await client.write(REQUEST)
+    await client.read_until(b"\r\n\r\n")
+    return await client.read_bytes(3)
+
+
+def test_between_requests_nothing_is_registered_anew(monkeypatch: Any) -> None:
+    """The second request of a connection finds its socket registered."""
+    registered: list[int] = []
+
+    async def talk(loop: LazyLoop, stream: IOStream, client: IOStream) -> None:
+        add_reader = loop.asyncio_loop.add_reader
+
+        def watch(fd: Any, *rest: Any) -> None:
+            registered.append(fd)
+            add_reader(fd, *rest)
+
+        monkeypatch.setattr(loop.asyncio_loop, "add_reader", watch)
+        for _ in range(3):
+            assert await ask(client) == b"abc"
+        assert registered.count(stream.fileno()) <= 1
+
+    serve(talk)
+
+
+def test_what_nobody_waits_for_is_not_reported_again_and_again() -> None:
+    """A socket that is readable while nobody reads is taken off the list once, and put on it again when somebody does."""
+
+    async def main() -> None:
+        loop = LazyLoop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        seen: list[int] = []
+        loop.add_handler(ours.fileno(), lambda _, events: seen.append(events), IOLoop.READ)
+        loop.update_handler(ours.fileno(), IOLoop.ERROR)
+        assert ours.fileno() in loop.readers
+        theirs.send(b"x")
+        await turns()
+        assert ours.fileno() not in loop.readers
+        assert seen == []
+        loop.update_handler(ours.fileno(), IOLoop.READ)
+        await turns()
+        assert seen[0] == IOLoop.READ
+        loop.remove_handler(ours.fileno())
+        assert not loop.handlers
+        ours.close()
+        theirs.close()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_hangs_up_is_noticed() -> None:
+    """Also between two requests."""
+
+    async def talk(_loop: LazyLoop, stream: IOStream, client: IOStream) -> None:
+        assert await ask(client) == b"abc"
+        client.close()
+        await turns()
+        assert stream.closed()
+
+    serve(talk)
