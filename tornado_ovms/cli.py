@@ -34,15 +34,23 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        outcome = prepare(sys.argv[1:] if words is None else words, os.environ)
+        words = sys.argv[1:] if words is None else words
+        outcome = prepare(words, os.environ)
     except UsageError as error:
         print(error, file=sys.stderr)
         return USAGE
     if isinstance(outcome, int):
         return outcome
+    from tornado_ovms.workers.link import Place
+
+    place = Place.read(os.environ)
+    if place is None and outcome.workers > 1:
+        from tornado_ovms.supervisor import supervise
+
+        return supervise(outcome, words)
     from tornado_ovms.server import run
 
-    return run(outcome)
+    return run(outcome, place)
 
 
 def prepare(words: Sequence[str], environment: Mapping[str, str]) -> ServerSettings | int:

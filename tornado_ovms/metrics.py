@@ -22,10 +22,20 @@ from prometheus_client import PlatformCollector, ProcessCollector
 
 from tornado_ovms import __version__
 from tornado_ovms.core.exposition import Buckets, Samples, write, write_labels
-from tornado_ovms.core.metric_families import BUILD_INFO, FAMILIES, OUR_FAMILIES, TOTAL, Family, FamilyKind
+from tornado_ovms.core.metric_families import (
+    BUILD_INFO,
+    FAMILIES,
+    OUR_FAMILIES,
+    TOTAL,
+    WORKERS,
+    Family,
+    FamilyKind,
+    Merge,
+)
+from tornado_ovms.core.snapshot import Snapshot, merge, take
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.registry import Collector
 
@@ -39,6 +49,14 @@ to 10 ms if there are no rests at all."""
 
 REST_S: Final = 1e-5
 """The shortest sleep lets a waiting thread have the GIL; it comes to 70 µs."""
+
+
+_MERGES: Final = {
+    "process_start_time_seconds": Merge.MIN,
+    "process_max_fds": Merge.MAX,
+    "python_info": Merge.MAX,
+}
+"""What the library's gauges of several processes come to; memory and descriptors are added up."""
 
 
 class Counter:
@@ -92,6 +110,7 @@ class Metrics:
         self._series: dict[str, dict[str, Any]] = {family.name: {} for family in (*FAMILIES, *OUR_FAMILIES)}
         labels = {"version": __version__, "openvino": _version_of("openvino"), "python": platform.python_version()}
         self.gauge(BUILD_INFO, lambda: 1, **labels)
+        self.gauge(WORKERS, lambda: 1)
 
     def enable(self, settings: MetricsSettings) -> None:
         """Serve what the settings ask for, and all families of ours."""
@@ -118,15 +137,28 @@ class Metrics:
         cell: T = series[key]
         return cell
 
-    def expose(self, *, openmetrics: bool) -> list[bytes]:
-        """All samples as text, in pieces. Any thread."""
-        samples = (Samples(family, self._read(family)) for family in self._families)
-        lines = write((*samples, *_about_the_process()), openmetrics=openmetrics)
+    def expose(self, others: Sequence[bytes] = (), *, openmetrics: bool) -> list[bytes]:
+        """All samples as text, in pieces. Any thread.
+
+        Args:
+            others: snapshots of other workers, to be added.
+            openmetrics: in that format instead of Prometheus's own.
+        """
+        lines = write(merge(self._samples(), [Snapshot.load(each) for each in others]), openmetrics=openmetrics)
         pieces = []
         while piece := "".join(islice(lines, LINES_AT_ONCE)):
             pieces.append(piece.encode(errors="replace"))  # names from the command line need not be UTF-8
             time.sleep(REST_S)
         return pieces
+
+    def snapshot(self) -> bytes:
+        """What this process has counted, for ``expose`` of another one. Any thread."""
+        return take(self._samples()).dump()
+
+    def _samples(self) -> Iterator[Samples]:
+        for family in self._families:
+            yield Samples(family, self._read(family))
+        yield from _about_the_process()
 
     def _read(self, family: Family) -> Iterator[tuple[str, float | Buckets]]:
         for labels, cell in list(self._series[family.name].items()):
@@ -145,6 +177,7 @@ def _about_the_process() -> Iterable[Samples]:
     collectors: tuple[Collector, ...] = (ProcessCollector(registry=None), PlatformCollector(registry=None))
     for metric in (metric for collector in collectors for metric in collector.collect()):
         family = Family(metric.name, FamilyKind(metric.type), metric.documentation, ())
+        family = family._replace(merge=_MERGES.get(metric.name, Merge.SUM))
         if family.kind is FamilyKind.COUNTER:
             family = family._replace(suffix=TOTAL)
         yield Samples(family, [(write_labels(each.labels), each.value) for each in metric.samples])

@@ -14,12 +14,14 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tornado.netutil import bind_sockets
 
 from tornado_ovms import __version__, allocator, demo, logs
+from tornado_ovms.core.command_line import CPUS_PER_WORKER
 from tornado_ovms.core.metric_families import LOOP_LAG, resolve_metrics
 from tornado_ovms.core.status import Failure
 from tornado_ovms.cpus import available_cpus
@@ -35,9 +37,11 @@ from tornado_ovms.serving.lookout import Lookout
 from tornado_ovms.serving.manager import Manager, Source
 from tornado_ovms.serving.pipelines import Pipelines
 from tornado_ovms.serving.registry import Registry
+from tornado_ovms.serving.siblings import Errands, Siblings
 from tornado_ovms.serving.warmup import WarmUp
 from tornado_ovms.storage import LocalStorage
 from tornado_ovms.watch import Watcher
+from tornado_ovms.workers.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 
     from tornado_ovms.core.settings import ServerSettings
     from tornado_ovms.metrics import Histogram
+    from tornado_ovms.workers.link import Place
 
 log = logging.getLogger("serving")
 
@@ -63,8 +68,13 @@ SWITCH_S: Final = 0.001
 """How soon a thread that reads a large body gives way to the loop. Python's own 5 ms made the loop twice as late at worst."""
 
 
-def run(settings: ServerSettings) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code is 0 then, and 1 for what keeps the server from starting."""
+def run(settings: ServerSettings, place: Place | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code is 0 then, and 1 for what keeps the server from starting.
+
+    Args:
+        settings: what the command line says.
+        place: which worker this process is; None if it serves alone.
+    """
     try:
         logs.configure(settings.log_level, settings.log_path, settings.log_format)
     except OSError as error:
@@ -75,17 +85,20 @@ def run(settings: ServerSettings) -> int:
     allocator.keep_large_blocks()
     sys.setswitchinterval(SWITCH_S)
     with logs.in_background():
-        return asyncio.run(_Server(settings).serve())
+        return asyncio.run(_Server(settings, place).serve())
 
 
 class _Server:
     """One process and all its services. Belongs to the event loop."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, place: Place | None) -> None:
         self._settings = settings
+        self._place = place
 
     async def serve(self) -> int:
-        settings = self._settings
+        settings, place = self._settings, self._place
+        link = None if place is None else Link(place)
+        siblings = Siblings(link)
         LazyLoop()
         stopped, hung_up = asyncio.Event(), asyncio.Event()
         for number, event in ((signal.SIGTERM, stopped), (signal.SIGINT, stopped), (signal.SIGHUP, hung_up)):
@@ -109,8 +122,18 @@ class _Server:
             pipelines = Pipelines(registry, open_library, loaders, node_threads)
             manager = Manager(source, registry, engine, lookout, pipelines, loaders, warmup, Clock())
             plane = DataPlane(
-                registry, manager, metrics, decoders, settings.limits, settings.non_finite, settings.ready_when
+                registry,
+                manager,
+                metrics,
+                decoders,
+                settings.limits,
+                settings.non_finite,
+                settings.ready_when,
+                siblings,
             )
+            if link is not None:
+                errands = Errands(manager, plane)
+                await link.open(errands.answer, errands.hear)
             edge = Edge(
                 plane,
                 settings.cors,
@@ -125,30 +148,44 @@ class _Server:
                 max_header_size=HEADER_BYTES,
                 max_body_size=settings.limits.body_bytes * 2,  # the edge refuses first, with an answer
             )
-            if not self._listen(server):
+            is_late = place is not None and place.is_late
+            if not is_late and not self._listen(server):
                 return 1
             code = 1
-            if await self._start(stopped, manager, metrics):
+            if await self._start(stopped, manager, metrics) and (not is_late or self._listen(server)):
+                siblings.started()
                 # What is there now stays: looking through it for garbage would hold every thread for 30 ms, again and again.
                 gc.freeze()
-                async with self._chores(hung_up, manager, watcher, registry, loaders, metrics):
-                    await stopped.wait()
+                async with self._chores(hung_up, manager, watcher, registry, loaders, metrics, siblings):
+                    await _either(stopped, link.is_cut if link is not None else stopped)
                 code = 0
             manager.is_draining = True
             server.stop()
             await _drain(edge)
             await server.close_all_connections()
             await manager.retire_all()
+            if link is not None:
+                link.close()
             return code
 
     def _engine(self) -> OpenVinoEngine | None:
         """The engine, with the cache folder and the CPU extension; None if the latter cannot be loaded."""
         settings = self._settings
         cpus = available_cpus()
-        threads = cpus if cpus < (os.cpu_count() or 1) else None
+        workers = 1 if self._place is None else self._place.count
+        defaults: dict[str, Any] = {}
+        if workers > 1:
+            # Bound threads would meet on the same cores: each process counts these from the first one on.
+            defaults = {"INFERENCE_NUM_THREADS": max(1, cpus // workers), "ENABLE_CPU_PINNING": False}
+        elif cpus < (os.cpu_count() or 1):
+            defaults = {"INFERENCE_NUM_THREADS": cpus}
         cache_dir = _cache_dir(settings.cache_dir)
-        engine = OpenVinoEngine(asyncio.get_running_loop(), cache_dir, threads, settings.nireq)
+        engine = OpenVinoEngine(asyncio.get_running_loop(), cache_dir, defaults, settings.nireq)
         log.info("tornado_ovms %s", __version__)
+        log.info(
+            "CPUs: %d; processes: %d (--workers sets their number, by default one for each %d CPUs)",
+            cpus, workers, CPUS_PER_WORKER,
+        )  # fmt: skip
         log.info("Available devices for Open VINO: %s", ", ".join(engine.devices))
         if settings.cpu_extension:
             try:
@@ -169,7 +206,7 @@ class _Server:
         settings = self._settings
         for address in settings.addresses:
             try:
-                sockets = bind_sockets(settings.rest_port, address)
+                sockets = bind_sockets(settings.rest_port, address, reuse_port=self._place is not None)
             except OSError as error:
                 log.error("Failed to start REST server - at %s:%d", address, settings.rest_port)
                 log.error("%s; is another server listening there?", error.strerror)
@@ -199,6 +236,7 @@ class _Server:
         registry: Registry,
         loaders: Executor,
         metrics: Metrics,
+        siblings: Siblings,
     ) -> AsyncIterator[None]:
         """What is done beside the requests: changes are taken up, and what nobody needs any more is removed."""
         tasks = [
@@ -207,7 +245,7 @@ class _Server:
         ]
         if watcher is not None:
             log.info("Started model manager thread")
-            watcher.start(asyncio.get_running_loop(), manager.wake)
+            watcher.start(asyncio.get_running_loop(), partial(_wake, manager, siblings))
             tasks.append(asyncio.ensure_future(manager.run(self._settings.file_system_poll_wait_seconds)))
         if minutes := self._settings.sequence_cleaner_poll_wait_minutes:
             log.info("Started cleaner thread")
@@ -245,6 +283,20 @@ def _pool(name: str, size: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
+    """Wait for one of two events: a signal, or the end of the supervisor."""
+    waits = [asyncio.ensure_future(event.wait()) for event in (one, other)]
+    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in pending:
+        wait.cancel()
+
+
+def _wake(manager: Manager, siblings: Siblings) -> None:
+    """Something has changed on disk; other workers may see it later than this one."""
+    manager.wake()
+    siblings.wake()
 
 
 async def _watch_loop(lag: Histogram) -> None:

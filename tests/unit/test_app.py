@@ -17,8 +17,9 @@ from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.http.app import LINE_BYTES, Edge, Exchange
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
-from tornado_ovms.serving.dataplane import ON_LOOP_BYTES, Reply
+from tornado_ovms.serving.dataplane import ON_LOOP_BYTES
 from tornado_ovms.serving.observation import Timing
+from tornado_ovms.serving.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

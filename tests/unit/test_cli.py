@@ -18,6 +18,7 @@ from tornado_ovms.core.arguments import HINT, UsageError
 from tornado_ovms.core.config_schema import schema_text
 from tornado_ovms.core.settings import ServerSettings
 from tornado_ovms.core.usage import help_text
+from tornado_ovms.workers.link import VARIABLE, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,7 +148,8 @@ def test_the_server_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its exit code is that of the process; without words given the process's own are read."""
     seen: list[ServerSettings] = []
 
-    def run(given: ServerSettings) -> int:
+    def run(given: ServerSettings, place: Place | None) -> int:
+        assert place is None
         seen.append(given)
         return 7
 
@@ -155,6 +157,28 @@ def test_the_server_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["tornado-ovms", *SERVE])
     assert main() == main(SERVE) == 7
     assert seen == [settings(*SERVE)] * 2
+
+
+def test_several_workers_are_supervised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them gets the same words, and runs as a server that knows its place."""
+    words = [*SERVE, "--workers", "3"]
+    given: list[object] = []
+
+    def supervise(chosen: ServerSettings, again: list[str]) -> int:
+        given.append((chosen.workers, again))
+        return 5
+
+    def run(_: ServerSettings, place: Place | None) -> int:
+        given.append(place)
+        return 6
+
+    monkeypatch.setitem(sys.modules, "tornado_ovms.supervisor", SimpleNamespace(supervise=supervise))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tornado_ovms.server", SimpleNamespace(run=run))  # type: ignore[arg-type]
+    assert main(words) == 5
+    place = Place(1, 3, 9, is_late=True)
+    monkeypatch.setenv(VARIABLE, place.write())
+    assert main(words) == 6
+    assert given == [(3, words), place]
 
 
 def test_a_key_file_that_can_be_read(tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings, N
 from tornado_ovms.core.status import TABLE, Code, Failure
 from tornado_ovms.core.tensors import Precision
 from tornado_ovms.metrics import Metrics
-from tornado_ovms.serving.dataplane import JSON, ON_LOOP_BYTES, TEXT, DataPlane, Reply, refusal
+from tornado_ovms.serving.dataplane import ON_LOOP_BYTES, DataPlane
 from tornado_ovms.serving.manager import Outcome
 from tornado_ovms.serving.registry import Registry
+from tornado_ovms.serving.reply import JSON, TEXT, Reply, refusal
 from tornado_ovms.serving.servable import Instance
 
 if TYPE_CHECKING:

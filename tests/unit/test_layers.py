@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "nodes": ("core",),
     "storage": ("core",),
     "watch": ("core",),
-    "serving": ("allocator", "core", "codec", "engine.base", "logs", "metrics", "nodes", "storage", "watch"),
+    "workers": ("core",),
+    "serving": ("allocator", "core", "codec", "engine.base", "logs", "metrics", "nodes", "storage", "watch", "workers"),
     "http": ("core", "codec", "serving", "logs", "metrics"),
 }
 """By group, a module or folder right below the package. Wiring may import everything, and nothing else wiring."""

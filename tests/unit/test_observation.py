@@ -16,9 +16,10 @@ from tornado_ovms.core.metric_families import BOUNDS_US, FAMILIES
 from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings, NonFinite
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.metrics import Metrics
-from tornado_ovms.serving.dataplane import DataPlane, Reply
+from tornado_ovms.serving.dataplane import DataPlane
 from tornado_ovms.serving.observation import Cells, Reloads, Timing
 from tornado_ovms.serving.registry import Registry
+from tornado_ovms.serving.reply import Reply
 from tornado_ovms.serving.servable import Instance
 
 if TYPE_CHECKING:

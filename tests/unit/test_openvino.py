@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests import models
 from tornado_ovms.core.lifecycle import Blueprint, Key
 from tornado_ovms.core.settings import ModelSettings
-from tornado_ovms.engine.openvino import OpenVinoEngine
+from tornado_ovms.engine.openvino import LOCK, OpenVinoEngine, _alone
 from tornado_ovms.storage import LocalStorage
 
 
@@ -27,7 +30,7 @@ def play(folder: Path, **keys: bool) -> tuple[float, bool]:
         return is_mapped
 
     async def main() -> tuple[float, bool]:
-        engine = OpenVinoEngine(asyncio.get_running_loop(), None, None)
+        engine = OpenVinoEngine(asyncio.get_running_loop(), None)
         executable = engine.load(Blueprint(Key("t", 1), settings, found.path, found.fingerprint))
         is_mapped = overwrite()
         inference = await executable.infer({"x": np.zeros((1, 100_000), np.float32)})
@@ -45,3 +48,15 @@ def test_the_files_of_a_loaded_model_may_be_overwritten(tmp_path: Path) -> None:
 def test_files_are_mapped_if_the_operator_wants_it(tmp_path: Path) -> None:
     """ENABLE_MMAP keeps its meaning; this is what one gets for it."""
     assert play(tmp_path, ENABLE_MMAP=True) == (5.0, True)
+
+
+def test_one_process_at_a_time_compiles_into_a_cache(tmp_path: Path) -> None:
+    """Another one would find a file half written."""
+    with _alone(str(tmp_path)):
+        descriptor = os.open(tmp_path / LOCK, os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+    with _alone(None), _alone(str(tmp_path / "none")):
+        pass

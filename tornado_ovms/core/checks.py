@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_PORT: Final = 65535
 MIN_REST_WORKERS: Final = 2
 MAX_REST_WORKERS: Final = 10000
+MAX_WORKERS: Final = 64
 MAX_JSON_DEPTH: Final = 1000
 """Readers of JSON recurse; deeper nesting could exhaust the stack."""
 
@@ -143,6 +144,10 @@ def _port_faults(arguments: Arguments) -> Iterator[str]:
     workers = arguments.number("rest_workers") if arguments.has("rest_workers") else MIN_REST_WORKERS
     if not MIN_REST_WORKERS <= workers <= MAX_REST_WORKERS:
         yield f"rest_workers count should be from {MIN_REST_WORKERS} to {MAX_REST_WORKERS}"
+    if arguments.has("workers") and not 1 <= arguments.number("workers") <= MAX_WORKERS:
+        yield f"workers should be from 1 to {MAX_WORKERS}"
+    if arguments.number("workers") > 1 and rest == 0:
+        yield "workers is set but rest_port is not set. rest_port is required to start rest servers"
     if arguments.has("rest_workers") and rest == 0:
         yield "rest_workers is set but rest_port is not set. rest_port is required to start rest servers"
     for name, number in (("port", port), ("rest_port", rest)):

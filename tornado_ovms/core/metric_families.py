@@ -25,6 +25,14 @@ class FamilyKind(Enum):
     HISTOGRAM = "histogram"
 
 
+class Merge(Enum):
+    """What the values of several workers come to. Counters and histograms are always added up."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
 class Family(NamedTuple):
     """One family of metrics.
 
@@ -36,6 +44,7 @@ class Family(NamedTuple):
         by_default: whether it is served unless a list leaves it out.
         bounds: of a histogram's buckets, without the last one.
         suffix: what a counter's samples have behind the name; the reference's have nothing there.
+        merge: what a gauge of several workers comes to.
     """
 
     name: str
@@ -45,6 +54,7 @@ class Family(NamedTuple):
     by_default: bool = True
     bounds: tuple[float, ...] = ()
     suffix: str = ""
+    merge: Merge = Merge.SUM
 
 
 TOTAL: Final = "_total"
@@ -79,13 +89,14 @@ WAIT_TIME: Final = Family(
     "Request waiting time in the scheduling queue.",
     bounds=BOUNDS_US,
 )
-STREAMS: Final = Family("ovms_streams", FamilyKind.GAUGE, "Number of OpenVINO execution streams.")
+STREAMS: Final = Family("ovms_streams", FamilyKind.GAUGE, "Number of OpenVINO execution streams.", merge=Merge.MAX)
 CURRENT_REQUESTS: Final = Family(
     "ovms_current_requests", FamilyKind.GAUGE, "Number of inference requests currently in process."
 )
 QUEUE_SIZE: Final = Family(
-    "ovms_infer_req_queue_size", FamilyKind.GAUGE, "Inference request queue size (nireq).", by_default=False
-)
+    "ovms_infer_req_queue_size", FamilyKind.GAUGE, "Inference request queue size (nireq).", by_default=False,
+    merge=Merge.MAX,
+)  # fmt: skip
 ACTIVE: Final = Family(
     "ovms_infer_req_active",
     FamilyKind.GAUGE,
@@ -111,9 +122,16 @@ PREFIX: Final = "tornado_ovms_"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-def _ours(name: str, kind: FamilyKind, text: str, *labels: str, bounds: tuple[float, ...] = ()) -> Family:
+def _ours(
+    name: str,
+    kind: FamilyKind,
+    text: str,
+    *labels: str,
+    bounds: tuple[float, ...] = (),
+    merge: Merge = Merge.SUM,
+) -> Family:
     suffix = TOTAL if kind is FamilyKind.COUNTER else ""
-    return Family(PREFIX + name, kind, text, labels, bounds=bounds, suffix=suffix)
+    return Family(PREFIX + name, kind, text, labels, bounds=bounds, suffix=suffix, merge=merge)
 
 
 HTTP_RESPONSES: Final = _ours("http_responses", FamilyKind.COUNTER, "Answers over HTTP.", "code", "method", "route")
@@ -132,30 +150,34 @@ WAITING: Final = _ours(
     "waiting_requests", FamilyKind.GAUGE, "Requests that wait for an infer request.", "name", "version"
 )
 MODEL_STATE: Final = _ours(
-    "model_state", FamilyKind.GAUGE, "1 for the state that a version is in.", "name", "state", "version"
-)
+    "model_state", FamilyKind.GAUGE, "1 for the state that a version is in.", "name", "state", "version",
+    merge=Merge.MAX,
+)  # fmt: skip
 MODEL_LOADS: Final = _ours(
     "model_loads", FamilyKind.COUNTER, "Attempts to load a version.", "name", "result", "version"
 )
 MODEL_LOAD_SECONDS: Final = _ours(
-    "model_load_seconds", FamilyKind.GAUGE, "How long the last load of a version took.", "name", "version"
-)
+    "model_load_seconds", FamilyKind.GAUGE, "How long the last load of a version took.", "name", "version",
+    merge=Merge.MAX,
+)  # fmt: skip
 MODEL_LOADED: Final = _ours(
     "model_last_load_timestamp_seconds", FamilyKind.GAUGE,
-    "When a version was last loaded, in seconds since 1970; 0: never.", "name", "version",
+    "When a version was last loaded, in seconds since 1970; 0: never.", "name", "version", merge=Merge.MAX,
 )  # fmt: skip
 RELOADS: Final = _ours(
     "reloads", FamilyKind.COUNTER, "Passes that changed something, failed, or were asked for.", "result"
 )
 RELOAD_SUCCESS: Final = _ours(
     "last_successful_reload_timestamp_seconds", FamilyKind.GAUGE,
-    "When the last pass without a fault ended, in seconds since 1970.",
+    "When the last pass without a fault ended, in seconds since 1970.", merge=Merge.MIN,
 )  # fmt: skip
 SEQUENCES: Final = _ours("open_sequences", FamilyKind.GAUGE, "Open sequences of stateful models.", "name", "version")
+WORKERS: Final = _ours("workers", FamilyKind.GAUGE, "Processes that serve.")
 LOOP_LAG: Final = _ours("loop_lag_seconds", FamilyKind.HISTOGRAM, "How late the event loop is.", bounds=_SECONDS)
 BUILD_INFO: Final = _ours(
-    "build_info", FamilyKind.GAUGE, "1, with the versions of what runs.", "openvino", "python", "version"
-)
+    "build_info", FamilyKind.GAUGE, "1, with the versions of what runs.", "openvino", "python", "version",
+    merge=Merge.MAX,
+)  # fmt: skip
 
 OUR_FAMILIES: Final = (
     HTTP_RESPONSES,
@@ -171,6 +193,7 @@ OUR_FAMILIES: Final = (
     RELOADS,
     RELOAD_SUCCESS,
     SEQUENCES,
+    WORKERS,
     LOOP_LAG,
     BUILD_INFO,
 )

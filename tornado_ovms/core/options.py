@@ -145,6 +145,12 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
     Group.OURS: (
         Option("demo", Kind.FLAG, "Serve the two models that come with the package."),
         Option(
+            "workers",
+            Kind.U32,
+            "Processes that serve on the one port, 1 to 64; each has the models in memory.",
+            shown="one for each 8 CPUs",
+        ),
+        Option(
             "non_finite",
             Kind.TEXT,
             "How NaN and the infinities are written in answers.",

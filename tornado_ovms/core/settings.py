@@ -208,6 +208,7 @@ class ServerSettings:
     rest_port: int = 0
     addresses: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - the reference's default: containers need it
     rest_workers: int = 2
+    workers: int = 1
     file_system_poll_wait_seconds: int = 1
     sequence_cleaner_poll_wait_minutes: int = 5
     nireq: int = 0

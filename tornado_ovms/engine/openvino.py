@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
+import os
 import re
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +26,7 @@ from tornado_ovms.engine.preparation import Prepared, prepare
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tornado_ovms.core.lifecycle import Blueprint
     from tornado_ovms.core.settings import ModelSettings
@@ -41,6 +44,9 @@ MMAP: Final = "ENABLE_MMAP"
 """Off unless ``plugin_config`` says otherwise. Weights that OpenVINO maps are those of the file as it is now: one that is copied
 over changes the model that serves, and the process dies of SIGBUS while the file is shorter than it was."""
 
+LOCK: Final = ".lock"
+"""A file in the cache folder."""
+
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 ALWAYS_KNOWN: Final = frozenset({"CACHE_DIR", MMAP, "DEVICE_PROPERTIES"})
@@ -53,17 +59,21 @@ class OpenVinoEngine:
     Args:
         loop: the event loop that infers.
         cache_dir: where compiled models are kept, or None.
-        threads: how many threads an inference may use on the CPU; None leaves that to OpenVINO, which looks at the
-            host.
+        defaults: properties of the CPU that hold unless ``plugin_config`` names them. OpenVINO's own look at the host, not
+            at the container.
         nireq: infer requests of models that do not say; 0 for what OpenVINO finds best.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, cache_dir: str | None, threads: int | None, nireq: int = 0
+        self,
+        loop: asyncio.AbstractEventLoop,
+        cache_dir: str | None,
+        defaults: Mapping[str, Any] = NOTHING,
+        nireq: int = 0,
     ) -> None:
         self._loop = loop
         self._cache_dir = cache_dir
-        self._threads = threads
+        self._defaults = defaults
         self._nireq = nireq
         self._core = ov.Core()
 
@@ -176,15 +186,36 @@ class OpenVinoEngine:
         translated, warnings = translate(settings.plugin_config)
         for warning in warnings:
             log.warning("%s", warning)
-        config = {**otherwise, **translated}
-        if self._threads is not None and settings.target_device == "CPU":
-            config.setdefault("INFERENCE_NUM_THREADS", self._threads)
+        defaults = self._defaults if settings.target_device == "CPU" else NOTHING
+        config = {**defaults, **otherwise, **translated}
         if self._cache_dir is not None and (settings.allow_cache or not settings.has_auto):
             config.setdefault("CACHE_DIR", self._cache_dir)
         try:
-            return self._core.compile_model(prepared.model, settings.target_device, config)
+            with _alone(config.get("CACHE_DIR")):
+                return self._core.compile_model(prepared.model, settings.target_device, config)
         except Exception as error:
             raise Failure(Code.COMPILE, f"{settings.target_device}: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _alone(cache_dir: str | None) -> Iterator[None]:
+    """Keep other processes from compiling into the same folder: OpenVINO writes where another one may be reading.
+
+    Who waits finds the model there afterwards, so that several workers come to compile it once.
+    """
+    if cache_dir is None:
+        yield
+        return
+    try:
+        descriptor = os.open(Path(cache_dir, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:  # a folder that can only be read
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _read_mapping(blueprint: Blueprint) -> NameMapping:

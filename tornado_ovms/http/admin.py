@@ -10,7 +10,8 @@ from tornado_ovms.http.routes import Request, route
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from tornado_ovms.serving.dataplane import DataPlane, Reply
+    from tornado_ovms.serving.dataplane import DataPlane
+    from tornado_ovms.serving.reply import Reply
 
 
 def config_status(plane: DataPlane, request: Request) -> Reply:

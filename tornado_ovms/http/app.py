@@ -26,8 +26,9 @@ from tornado_ovms.http import admin, kfs, tfs
 from tornado_ovms.http.heads import GIVEN_REQUEST_ID, Heads, flatten, persistence
 from tornado_ovms.http.routes import METHODS, REFUSED_METHODS, Request, Route, Target, find
 from tornado_ovms.http.traffic import OTHER, Answered, Traffic
-from tornado_ovms.serving.dataplane import MAX_DIGITS, ON_LOOP_BYTES, TEXT, Reply, refusal
+from tornado_ovms.serving.dataplane import MAX_DIGITS, ON_LOOP_BYTES
 from tornado_ovms.serving.observation import Timing
+from tornado_ovms.serving.reply import TEXT, Reply, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence

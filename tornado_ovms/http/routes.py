@@ -16,7 +16,8 @@ from tornado_ovms.core.status import Code, Failure
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from tornado_ovms.serving.dataplane import DataPlane, Reply
+    from tornado_ovms.serving.dataplane import DataPlane
+    from tornado_ovms.serving.reply import Reply
 
 INT64_MAX: Final = 2**63 - 1
 INT64_DIGITS: Final = 19

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,10 @@ from tornado_ovms.core.settings import ReadyWhen
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.serving import requests
 from tornado_ovms.serving.observation import GET_METADATA, GET_STATUS, INFER, MODEL_METADATA, MODEL_READY, PREDICT
+from tornado_ovms.serving.reply import Body, Headers, Reply, refusal
 from tornado_ovms.serving.servable import Lease
+from tornado_ovms.serving.siblings import Siblings
+from tornado_ovms.workers.frames import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,15 +36,13 @@ if TYPE_CHECKING:
     from tornado_ovms.core.tensors import TensorSpec
     from tornado_ovms.engine.base import Inference
     from tornado_ovms.metrics import Metrics
-    from tornado_ovms.serving.manager import Manager, Outcome
-    from tornado_ovms.serving.observation import Call, Timing
+    from tornado_ovms.serving.manager import Manager
+    from tornado_ovms.serving.observation import Call
     from tornado_ovms.serving.registry import Model, Registry, Version
     from tornado_ovms.serving.sequences import Sequences
     from tornado_ovms.serving.servable import Instance
 
     Outputs = Sequence[tuple[TensorSpec, np.ndarray]]
-    Body = Sequence[bytes | memoryview]
-    Headers = tuple[tuple[str, str], ...]
     Write = Callable[[Outputs], tuple[Body, Headers]]
 
 T = TypeVar("T")
@@ -54,28 +55,10 @@ MAX_DIGITS: Final = 20
 
 NAME: Final = "tornado_ovms"
 
-JSON: Final = "application/json; charset=utf-8"
-TEXT: Final = "text/plain; charset=utf-8"
+ALONE: Final = Siblings()
 
-
-class Reply(NamedTuple):
-    """An answer: its HTTP status, its body in pieces, what the body is, what else the head says, how long it took.
-
-    ``is_packable`` is whether it may be compressed for clients that say to take that. tritonclient for asyncio always says so,
-    and unpacks nothing but the answers to inferences.
-    """
-
-    status: int
-    body: Body
-    content_type: str = JSON
-    headers: Headers = ()
-    timing: Timing | None = None
-    is_packable: bool = True
-
-
-def refusal(failure: Failure) -> Reply:
-    """The answer to a request that failed."""
-    return Reply(failure.http, [tfs.write_error(failure.text)], is_packable=False)
+PENDING: Final = "X-Reload-Pending"
+"""Tells how many workers have not reloaded in time."""
 
 
 async def _take_step(
@@ -125,6 +108,7 @@ class DataPlane:
         limits: what a request may cost.
         non_finite: how NaN and the infinities are written.
         ready_when: what readiness means.
+        siblings: the other workers.
     """
 
     def __init__(
@@ -136,6 +120,7 @@ class DataPlane:
         limits: Limits,
         non_finite: NonFinite,
         ready_when: ReadyWhen = ReadyWhen.STARTED,
+        siblings: Siblings = ALONE,
     ) -> None:
         self._metrics = metrics
         self._registry = registry
@@ -144,6 +129,7 @@ class DataPlane:
         self._limits = limits
         self._non_finite = non_finite
         self._ready_when = ready_when
+        self._siblings = siblings
 
     def predict(self, name: str, version: int | None, body: bytes, encoding: str = "") -> Reply | Awaitable[Reply]:
         """Answer a TensorFlow Serving prediction: at once if that takes less time than a task and a thread would cost.
@@ -160,6 +146,9 @@ class DataPlane:
             Failure: whatever is wrong with the request, the model or the inference.
         """
         found = self._registry.model(name).version(version)
+        if found.is_stateful and (owner := self._siblings.owner(name)) is not None:
+            asked = {"name": name, "version": version, "encoding": encoding}
+            return self._siblings.forward(Topic.PREDICT, owner, asked, body)
         with found.cells.begin(PREDICT) as call:
             if encoding or len(body) > ON_LOOP_BYTES or found.is_loading:
                 return self._predict_later(call, found, body, encoding)
@@ -193,6 +182,9 @@ class DataPlane:
         found = model.find(version) if model is not None else None
         if found is None:  # the reference reads the body before it looks for the model
             return self._refuse_inference(name, version, body, header, encoding)
+        if found.is_stateful and (owner := self._siblings.owner(name)) is not None:
+            asked_for = {"name": name, "version": version, "header": header, "encoding": encoding}
+            return self._siblings.forward(Topic.INFER, owner, asked_for, body)
         with found.cells.begin(INFER) as call:
             if encoding or _json_bytes(body, header) > ON_LOOP_BYTES or found.is_loading:
                 return self._infer_later(call, found, body, header, encoding)
@@ -333,11 +325,12 @@ class DataPlane:
             Failure: never; a fault is answered with its own HTTP status and the sentence of the stage that it belongs
                 to.
         """
-        outcome: Outcome = await self._manager.reload()
+        outcome, missing = await self._siblings.reload(self._manager.reload())
+        headers = ((PENDING, str(missing)),) if missing else ()
         if outcome.failure is None:
-            return self.config_status()._replace(status=201 if outcome.changed else 200)
+            return self.config_status()._replace(status=201 if outcome.changed else 200, headers=headers)
         sentence = Failure(outcome.stage, "" if outcome.stage is Code.CONFIG_FILE_MISSING else outcome.failure.text)
-        return refusal(sentence)._replace(status=outcome.failure.http)
+        return refusal(sentence)._replace(status=outcome.failure.http, headers=headers)
 
     async def metrics(self, *, openmetrics: bool) -> Reply:
         """The metrics of everything that was ever served, gauges of retired versions being 0.
@@ -350,8 +343,13 @@ class DataPlane:
         """
         if not self._metrics.is_enabled:
             return refusal(Failure(Code.INVALID_URL))._replace(content_type=METRICS_TEXT)
-        text = await self._in_pool(partial(self._metrics.expose, openmetrics=openmetrics))
+        others = await self._siblings.metrics(await self.snapshot()) if self._siblings.are_there else ()
+        text = await self._in_pool(partial(self._metrics.expose, others, openmetrics=openmetrics))
         return Reply(200, text, OPENMETRICS if openmetrics else METRICS_TEXT)
+
+    async def snapshot(self) -> bytes:
+        """What this worker has counted, for another one."""
+        return await self._in_pool(self._metrics.snapshot)
 
     def live(self) -> Reply:
         """Whether the process answers."""
@@ -364,7 +362,7 @@ class DataPlane:
             Failure: SERVER_NOT_READY.
         """
         manager, models = self._manager, self._registry.models
-        is_ready = manager.is_ready and not manager.is_draining
+        is_ready = manager.is_ready and self._siblings.have_started and not manager.is_draining
         if is_ready and self._ready_when is not ReadyWhen.STARTED:
             serving = [name in models and bool(models[name].available) for name in manager.names]
             is_ready = any(serving) if self._ready_when is ReadyWhen.ANY else all(serving)
@@ -422,7 +420,7 @@ class DataPlane:
             Failure: MODEL_MISSING if the configuration does not name it; what keeps all of its versions from being served.
         """
         kfs.check_load(body, self._limits)
-        await self._manager.load(name)
+        await self._siblings.manage(Topic.LOAD, name, self._manager.load(name))
         return Reply(200, [b"{}"])
 
     async def unload_model(self, name: str) -> Reply:
@@ -431,7 +429,7 @@ class DataPlane:
         Raises:
             Failure: MODEL_MISSING if the configuration does not name it.
         """
-        await self._manager.unload(name)
+        await self._siblings.manage(Topic.UNLOAD, name, self._manager.unload(name))
         return Reply(200, [b"{}"])
 
     async def _in_pool(self, function: Callable[..., T], *args: object) -> T:

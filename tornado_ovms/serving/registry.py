@@ -58,6 +58,7 @@ class Version:
         self.instance: Instance | None = None
         self.failure: Failure | None = None
         self.cells = Cells(metrics, *blueprint.key, self, is_pipeline=is_pipeline)
+        self.is_stateful = blueprint.settings.stateful
         self._settled = asyncio.Event()
 
     def advance(self, event: Event) -> None:

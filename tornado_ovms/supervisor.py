@@ -1,0 +1,183 @@
+"""Several worker processes on one port: starts them, starts them again when they end, and ends them together.
+
+The supervisor serves nothing itself and has no models. It keeps the port, so that no other server takes it when a worker is away,
+and carries what workers say to one another (``workers.hub``). Each worker is the same command line once more, told its place by a
+variable of the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from tornado.netutil import bind_sockets
+
+from tornado_ovms import logs
+from tornado_ovms.core.snapshot import add_ended
+from tornado_ovms.workers.hub import Hub
+from tornado_ovms.workers.link import VARIABLE, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tornado_ovms.core.settings import ServerSettings
+
+log = logging.getLogger("serving")
+
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 30.0
+GOOD_S: Final = 60.0
+"""A worker that has lived as long is started again at once, as if it had never failed."""
+
+_LAUNCH: Final = "import sys; sys.path[:] = {path!r}; from tornado_ovms.cli import main; sys.exit(main())"
+
+
+def supervise(settings: ServerSettings, words: Sequence[str]) -> int:
+    """Serve with several processes until SIGTERM or SIGINT.
+
+    Args:
+        settings: what the command line says.
+        words: the command line, which each worker is given again.
+
+    Returns:
+        The exit code: 0 after a signal; that of the worker if one cannot start for the first time.
+    """
+    try:
+        logs.configure(settings.log_level, settings.log_path, settings.log_format)
+    except OSError as error:
+        print(f"log_path {settings.log_path} cannot be written: {error.strerror}")
+        return 1
+    with contextlib.ExitStack() as stack:
+        for address in settings.addresses:
+            try:
+                for each in _claim(settings.rest_port, address):
+                    stack.enter_context(each)
+            except OSError as error:
+                log.error("Failed to start REST server - at %s:%d", address, settings.rest_port)
+                log.error("%s; is another server listening there?", error.strerror)
+                return 1
+        return asyncio.run(_Supervisor(settings, words).run())
+
+
+def _claim(port: int, address: str) -> list[socket.socket]:
+    """Sockets that hold the port without listening, once it has been seen that nobody else does."""
+    for each in bind_sockets(port, address):
+        each.close()
+    held: list[socket.socket] = []
+    for family, kind, protocol, _, place in socket.getaddrinfo(address, port, type=socket.SOCK_STREAM):
+        holder = socket.socket(family, kind, protocol)
+        held.append(holder)
+        if family == socket.AF_INET6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(place)
+    return held
+
+
+def pause_s(failures: int) -> float:
+    """How long to wait before a worker is started again that has ended so many times in a row.
+
+    >>> [pause_s(count) for count in (1, 2, 3, 20)]
+    [0.2, 0.4, 0.8, 30.0]
+    """
+    return float(min(FIRST_PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S))
+
+
+class _Supervisor:
+    """The workers and the line to each. Belongs to the event loop."""
+
+    def __init__(self, settings: ServerSettings, words: Sequence[str]) -> None:
+        self._count = settings.workers
+        self._words = words
+        self._hub = Hub(self._count, add_ended)
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._stopped = asyncio.Event()
+        self._code = 0
+
+    async def run(self) -> int:
+        """Keep the workers running until a signal comes, or until it shows that they cannot start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._signal, signal.SIGHUP)
+        log.info("Starting %d workers", self._count)
+        await asyncio.gather(*(self._keep(index) for index in range(self._count)))
+        return self._code
+
+    def _stop(self, number: int) -> None:
+        """End the workers; the second time at once."""
+        if self._stopped.is_set():
+            log.warning("A second signal: the workers are ended at once")
+            self._code = 128 + number
+            self._signal(signal.SIGKILL)
+            return
+        self._stopped.set()
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    async def _keep(self, index: int) -> None:
+        """Start a worker, and start it again whenever it ends."""
+        failures = 0
+        while not self._stopped.is_set():
+            begun = time.monotonic()
+            code = await self._run(index)
+            if self._stopped.is_set():
+                self._code = self._code or max(code, 0)
+                return
+            if not self._hub.have_all_started and code > 0:
+                self._code = code  # it has said why; the others cannot do better
+                self._stopped.set()
+                self._signal(signal.SIGTERM)
+                return
+            failures = 1 if time.monotonic() - begun > GOOD_S else failures + 1
+            pause = pause_s(failures)
+            log.error("Worker %d has ended (%s); it is started again in %.1f s", index, _reason(code), pause)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), pause)
+
+    async def _run(self, index: int) -> int:
+        """One worker from its start to its end; its exit code, negative for a signal."""
+        ours, theirs = socket.socketpair()
+        place = Place(index, self._count, theirs.fileno(), is_late=self._hub.have_all_started)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                _LAUNCH.format(path=sys.path),
+                *self._words,
+                env={**os.environ, VARIABLE: place.write()},
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C is for the supervisor, which tells the workers
+            )
+        self._processes[index] = process
+        log.info("Worker %d is process %d", index, process.pid)
+        if self._stopped.is_set():
+            process.terminate()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        line = asyncio.ensure_future(self._hub.serve(index, reader, writer))
+        code = await process.wait()
+        await line
+        del self._processes[index]
+        return code
+
+
+def _reason(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
