@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.fakes import InlineExecutor
 from tornado_ovms.core.settings import CorsSettings
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.http.app import LINE_BYTES, Edge, Exchange
+from tornado_ovms.http.listener import LARGE_READ, SMALL_READ
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.dataplane import ON_LOOP_BYTES
@@ -33,6 +35,7 @@ class FakeConnection:
         self.headers = httputil.HTTPHeaders()
         self.body = b""
         self.finished = self.closed = False
+        self.stream = SimpleNamespace(read_chunk_size=0)
         self.on_close: Callable[[], None] | None = None
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
@@ -129,6 +132,13 @@ async def later(reply: Reply | Exception) -> Reply:
     if isinstance(reply, Exception):
         raise reply
     return reply
+
+
+@pytest.mark.parametrize(("length", "size"), [("37", SMALL_READ), ("99999", SMALL_READ), ("100000", LARGE_READ)])
+def test_large_bodies_are_read_in_large_pieces(length: str, size: int) -> None:
+    """From the head on, and until the next head of the connection."""
+    connection, _ = play(Reply(200, []), headers={"Content-Length": length}, limit=10**6)
+    assert connection.stream.read_chunk_size == size
 
 
 def test_an_answer_at_once_needs_no_task() -> None:

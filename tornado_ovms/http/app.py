@@ -24,6 +24,7 @@ from tornado_ovms.codec.kfs import HEADER
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.http import admin, kfs, tfs
 from tornado_ovms.http.heads import GIVEN_REQUEST_ID, Heads, flatten, persistence
+from tornado_ovms.http.listener import LARGE_READ, SMALL_READ
 from tornado_ovms.http.routes import METHODS, REFUSED_METHODS, Request, Route, Target, find
 from tornado_ovms.http.traffic import OTHER, Answered, Traffic
 from tornado_ovms.serving.dataplane import MAX_DIGITS, ON_LOOP_BYTES
@@ -47,6 +48,9 @@ PACK_BYTES: Final = 1024
 
 LINE_BYTES: Final = 64 * 1024
 """The longest path that is looked at, with its query (drogon's limit of the request line in the reference)."""
+
+SMALL_DIGITS: Final = 5
+"""A body whose size has more digits than this is read in large pieces."""
 
 ALIGNMENT: Final = 16
 """What allocators give, too; OpenVINO reads numbers in groups of that size."""
@@ -150,6 +154,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             return
         self._target = self._edge.find(self._method, self._path)
         length = flat.get("Content-Length", "")
+        self._connection.stream.read_chunk_size = LARGE_READ if len(length) > SMALL_DIGITS else SMALL_READ
         if length.isdecimal() and (len(length) >= MAX_DIGITS or int(length) > self._edge.body_bytes):
             self._refuse_size(length[:MAX_DIGITS])
 
