@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by tools/demo and tools/test: finds a Python, makes a virtual environment, says what it does.
+# Sourced by tools/bench, tools/demo and tools/test: finds a Python, makes a virtual environment, says what it does.
 # Works in bash 3.2 and later. Sets PROJECT, and in `prepare` also VENV.
 
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -42,10 +42,10 @@ prepare() {
     log="$VENV/install.log"
     wanted="$PROJECT $* $("$python" -c 'import sys; print(sys.version)') $(cat "$PROJECT/setup.py" "$PROJECT/pyproject.toml" | cksum)"
     if [ "$(cat "$VENV/made-for" 2>/dev/null)" = "$wanted" ] && "$VENV/bin/python" -c '' 2>/dev/null; then
-        say "Using the environment in ${VENV##*/}."
+        say "Using the environment in ${VENV#"$PROJECT"/}."
         return
     fi
-    say "Making a virtual environment in ${VENV##*/} ($("$python" --version 2>&1))."
+    say "Making a virtual environment in ${VENV#"$PROJECT"/} ($("$python" --version 2>&1))."
     rm -rf "$VENV"
     mkdir -p "$VENV" 2>/dev/null || fail "$PROJECT cannot be written; copy the project to a folder of yours."
     "$python" -m venv "$VENV" >"$log" 2>&1 ||
@@ -55,7 +55,7 @@ prepare() {
         if grep -q 'No space left' "$log"; then
             fail "the disk is full; 700 MB are needed."
         fi
-        fail "pip could not install it. Check the network and pip's settings, then try again; what pip said is in ${VENV##*/}/install.log."
+        fail "pip could not install it. Check the network and pip's settings, then try again; what pip said is in ${VENV#"$PROJECT"/}/install.log."
     fi
     printf '%s' "$wanted" >"$VENV/made-for"
     say "Done in $((SECONDS - started)) s."

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ["tools/demo", "tools/test", ".ci/run"]
+SCRIPTS = ["tools/bench", "tools/demo", "tools/test", ".ci/run"]
 
 NO_PYTHON = "#!/bin/sh\nexit 1\n"
-NO_VENV = '#!/bin/sh\n[ "$1" = -c ] || [ "$1" = --version ]\n'
+NO_VENV = '#!/bin/sh\n[ "$2" != venv ]\n'
 NO_PIP = """#!/bin/sh
 case "$1 $2" in
 "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
@@ -49,7 +49,7 @@ def test_scripts_can_be_run(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
 
 
-@pytest.mark.parametrize("script", ["tools/demo", "tools/test"])
+@pytest.mark.parametrize("script", ["tools/bench", "tools/demo", "tools/test"])
 def test_help_says_what_will_happen(script: str) -> None:
     """Before it does anything, and without doing it."""
     found = subprocess.run([ROOT / script, "--help"], capture_output=True, text=True, check=True)
@@ -63,7 +63,17 @@ def test_unknown_arguments_of_the_demo_are_refused(checkout: Path) -> None:
     assert (found.returncode, found.stderr) == (1, "demo: unknown arguments: --twice; see tools/demo --help.\n")
 
 
-@pytest.mark.parametrize("script", ["demo", "test"])
+def test_a_misspelt_option_of_the_benchmark_is_refused(checkout: Path) -> None:
+    """Before anything is installed."""
+    found = subprocess.run([checkout / "tools/bench", "--fast"], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr.splitlines()[-1]) == (
+        2,
+        "tools/bench: error: unrecognized arguments: --fast",
+    )
+    assert not (checkout / ".bench").exists()
+
+
+@pytest.mark.parametrize("script", ["bench", "demo", "test"])
 @pytest.mark.parametrize(
     ("python", "pip_says", "sentence"),
     [

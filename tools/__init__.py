@@ -1,0 +1,1 @@
+"""What is run by hand, or by those who look after the project; no part of the package."""
