@@ -16,16 +16,19 @@ from openvino._offline_transformations import apply_low_latency_transformation
 from tornado_ovms.core.model_files import MAPPING_FILE, NameMapping, find_model_file, parse_mapping
 from tornado_ovms.core.plugin_config import translate
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.engine.pool import RequestPool, find_property, reason
+from tornado_ovms.engine.batched import Batched
+from tornado_ovms.engine.open_batch import check_rows, open_batch, time_row
+from tornado_ovms.engine.pool import RequestPool, by_name, find_property, is_small, reason
 from tornado_ovms.engine.preparation import Prepared, prepare
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tornado_ovms.core.lifecycle import Blueprint
-    from tornado_ovms.core.settings import ModelSettings
+    from tornado_ovms.core.settings import Batching, ModelSettings
     from tornado_ovms.core.tensors import TensorSpec
+    from tornado_ovms.engine.base import Executable
 
 log = logging.getLogger("modelmanager")
 
@@ -37,6 +40,12 @@ INFO: Final = "model_info"
 MMAP: Final = "ENABLE_MMAP"
 """Off unless ``plugin_config`` says otherwise. Weights that OpenVINO maps are those of the file as it is now: one that is copied
 over changes the model that serves, and the process dies of SIGBUS while the file is shorter than it was."""
+
+UNJOINED_S: Final = 0.000025
+"""A model that infers in less time than this is run on the loop at once, although its requests may be joined. With 10 numbers in
+and out (0.01 ms) joining answers 1.0 to 1.1 times as many requests of 32 connections, but 0.5 times as many of one: waiting
+for others costs a task, a turn of the loop and OpenVINO's threads. With 0.03 ms (four layers of 256) joining answers 1.1 to
+1.6 times as many."""
 
 ALWAYS_KNOWN: Final = frozenset({"CACHE_DIR", MMAP, "DEVICE_PROPERTIES"})
 """Keys that OpenVINO takes for every device, although the devices do not list them."""
@@ -103,7 +112,7 @@ class OpenVinoEngine:
                 continue
         return frozenset(keys)
 
-    def load(self, blueprint: Blueprint) -> RequestPool:
+    def load(self, blueprint: Blueprint) -> Executable:
         """See ``Engine.load``."""
         settings, (name, version) = blueprint.settings, blueprint.key
         device = settings.target_device
@@ -120,8 +129,18 @@ class OpenVinoEngine:
         if settings.stateful and settings.low_latency_transformation:
             _turn_loops_into_states(model)
         prepared = prepare(model, settings, _read_mapping(blueprint))
-        compiled = self._compile(prepared, settings)
-        pool = RequestPool(
+        batching = settings.batching
+        if batching is None:
+            executable: Executable = self._pool(prepared, self._compile(prepared, settings), settings, info)
+        else:
+            executable = self._batched(prepared, settings, batching, info)
+        _log_loaded(blueprint, prepared, executable)
+        return executable
+
+    def _pool(
+        self, prepared: Prepared, compiled: ov.CompiledModel, settings: ModelSettings, info: Mapping[str, Any]
+    ) -> RequestPool:
+        return RequestPool(
             compiled,
             prepared.inputs,
             prepared.outputs,
@@ -130,8 +149,26 @@ class OpenVinoEngine:
             Code.RESHAPE if settings.has_auto else Code.INFERENCE,
             info,
         )
-        _log_loaded(blueprint, prepared, pool)
-        return pool
+
+    def _batched(
+        self, prepared: Prepared, settings: ModelSettings, batching: Batching, info: Mapping[str, Any]
+    ) -> Executable:
+        """A pool that takes any batch, and what joins requests before it; a plain one if the model is too quick for that.
+
+        Raises:
+            Failure: BATCHING.
+        """
+        opened = open_batch(prepared, batching.max_batch)
+        compiled = self._compile(opened.prepared, settings)
+        request = compiled.create_infer_request()
+        check_rows(request, opened)
+        if all(map(is_small, prepared.inputs)) and time_row(request, opened) < UNJOINED_S:
+            plain = self._pool(prepared, self._compile(prepared, settings), settings, info)
+            if plain.is_quick:
+                return plain
+            plain.close()
+        pool = self._pool(opened.prepared, compiled, settings, info)
+        return Batched(pool, by_name(prepared.inputs), pool.outputs, opened.axes, batching, self._loop)
 
     def _read(self, blueprint: Blueprint) -> ov.Model:
         """Read the model's files.
@@ -197,7 +234,7 @@ def _turn_loops_into_states(model: ov.Model) -> None:
         raise Failure(Code.MODEL_UNREADABLE, f"low_latency_transformation: {reason(error)}") from error
 
 
-def _log_loaded(blueprint: Blueprint, prepared: Prepared, pool: RequestPool) -> None:
+def _log_loaded(blueprint: Blueprint, prepared: Prepared, executable: Executable) -> None:
     """The lines about a loaded model that operators' scripts look for."""
     for kind, specs in (("Input", prepared.inputs), ("Output", [spec for _, spec in prepared.outputs])):
         for spec in specs:
@@ -206,7 +243,7 @@ def _log_loaded(blueprint: Blueprint, prepared: Prepared, pool: RequestPool) -> 
                 kind, spec.name, spec.name, spec.shape, spec.precision.value, spec.layout,
             )  # fmt: skip
     batch = _batch(prepared.inputs[0])
-    requests = pool.stats().requests
+    requests = executable.stats().requests
     log.info("Loaded model %s; version: %d; batch size: %s; No of InferRequests: %d", *blueprint.key, batch, requests)
 
 

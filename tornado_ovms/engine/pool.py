@@ -72,7 +72,7 @@ class _Slot:
         self.request = request
         self.job: _Job | None = None
         self.started = self.ended = 0.0
-        self.own = [request.get_input_tensor(i).data if _is_small(spec) else None for i, spec in enumerate(inputs)]
+        self.own = [request.get_input_tensor(i).data if is_small(spec) else None for i, spec in enumerate(inputs)]
 
     def start(self, job: _Job) -> None:
         """Fill the inputs and start; whatever OpenVINO raises is the caller's."""
@@ -109,7 +109,7 @@ class _Slot:
         return [_copy(self.request.get_output_tensor(index)) for index in indices]
 
 
-def _is_small(spec: TensorSpec) -> bool:
+def is_small(spec: TensorSpec) -> bool:
     """Whether an input's own tensor is filled, which needs a size that never changes."""
     dtype = spec.precision.dtype
     if dtype is None or spec.precision is Precision.STRING or not spec.shape.is_fixed:
@@ -124,23 +124,28 @@ def _find_quick(model: ov.CompiledModel, inputs: Sequence[TensorSpec]) -> _Slot 
     floats are tried: OpenVINO divides by an integer of 0, and reads by an index that leads out of the memory, until the
     process is ended by a signal.
     """
-    if not all(_is_small(spec) and spec.precision in FLOATS for spec in inputs):
+    if not all(is_small(spec) and spec.precision in FLOATS for spec in inputs):
         return None
     slot = _Slot(model.create_infer_request(), inputs)
     if slot.request.query_state():
         return None
     slot.fill([np.zeros(())] * len(inputs))  # OpenVINO leaves the memory as it finds it
+    return slot if time_inference(slot.request) < QUICK_S else None
+
+
+def time_inference(request: ov.InferRequest) -> float:
+    """Seconds that an inference on the inputs that are set takes at best; infinity if the model does not take them."""
     best = math.inf
     for _ in range(TRIALS):
         begin = time.perf_counter()
         try:
-            slot.request.infer()
+            request.infer()
         except Exception:  # noqa: BLE001 - zeros may be no legal input; then requests tell
-            return None
+            return math.inf
         best = min(best, time.perf_counter() - begin)
         if best > HOPELESS_S:
             break
-    return slot if best < QUICK_S else None
+    return best
 
 
 def _tensor(array: np.ndarray) -> ov.Tensor:
@@ -186,7 +191,7 @@ class RequestPool:
             refusal: the code for an inference that fails.
             info: see ``Executable.info``.
         """
-        self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in sorted(inputs, key=lambda spec: spec.name)}
+        self.inputs: Mapping[str, TensorSpec] = by_name(inputs)
         self.outputs: Sequence[TensorSpec] = [spec for _, spec in outputs]
         self.info = info
         self._order = [spec.name for spec in inputs]
@@ -327,6 +332,11 @@ class RequestPool:
 
     def _failure(self, error: BaseException) -> Failure:
         return Failure(self._refusal, reason(error))
+
+
+def by_name(inputs: Sequence[TensorSpec]) -> dict[str, TensorSpec]:
+    """Inputs as ``Executable.inputs`` has them: in the order of names."""
+    return {spec.name: spec for spec in sorted(inputs, key=lambda spec: spec.name)}
 
 
 def find_property(model: ov.CompiledModel, name: str, otherwise: Any) -> Any:
