@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 PRECISE = {"INFERENCE_PRECISION_HINT": "f32"}
 
+KEPT: list[OpenVinoEngine] = []
+"""OpenVINO's Core waits for its threads when it goes, and holds the GIL: one that is just coming back from a callback needs it,
+and both would wait for ever. A server's engine is there as long as its process."""
+
 
 @pytest.fixture(autouse=True)
 def _join_quick_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +47,7 @@ def loaded(folder: Path, model: ov.Model, max_batch: int = 8, **settings: Any) -
     found = LocalStorage().versions(str(folder)).versions[1]
     wanted = ModelSettings("m", str(folder), plugin_config=PRECISE, batching=Batching(max_batch), **settings)
     loading = OpenVinoEngine(asyncio.get_running_loop(), None, None)
+    KEPT.append(loading)
     executable = loading.load(Blueprint(Key("m", 1), wanted, found.path, found.fingerprint))
     try:
         yield executable
