@@ -3,8 +3,8 @@
     python -m tests.bench.bench_batching [--seconds S] [--rounds N]
 
 dense   four layers of 2048 by 2048 numbers, which have to be read for each inference: here it pays (at least 1.5; 3 is wanted)
-images  convolutions, where two rows take twice as long as one: it must not cost anything (at least 0.95)
-quick   a model of 10 numbers, which takes less time than joining does (at least 0.95)
+images  convolutions, where two rows take twice as long as one: they are not joined, and it costs nothing (at least 0.95)
+quick   a model of 10 numbers, which takes less time than joining does: the same (at least 0.95)
 
 32 connections, up to 16 rows, no delay. Prints a line for each and exits with 1 if one misses its mark. Needs wrk.
 """

@@ -30,7 +30,7 @@ JOINED = {"plugin_config": PRECISE, "batching": {"max_batch": 16, "delay_ms": 20
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """Models deep, with a pipeline around it, and picky."""
     made = Repository(tmp_path_factory.mktemp("batching"))
-    made.put("deep", 1, models.deep(256))
+    made.put("deep", 1, models.deep(1024))
     made.put("picky", 1, models.picky())
     configure(made, JOINED)
     return made
@@ -91,7 +91,7 @@ def rows(width: int = 16) -> list[list[float]]:
 
 def expected(asked: list[list[float]]) -> list[np.ndarray]:
     """What OpenVINO gives for each row alone."""
-    alone = ov.Core().compile_model(models.deep(256), "CPU", PRECISE)
+    alone = ov.Core().compile_model(models.deep(1024), "CPU", PRECISE)
     return [alone([np.array([row], np.float32)])[0][0].copy() for row in asked]
 
 

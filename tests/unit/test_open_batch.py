@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from tornado_ovms.core.tensors import AUTO, parse_layout
 from tornado_ovms.engine import openvino as engine
 from tornado_ovms.engine.batched import Batched
 from tornado_ovms.engine.openvino import OpenVinoEngine
+from tornado_ovms.engine.pool import RequestPool
 from tornado_ovms.storage import LocalStorage
 
 if TYPE_CHECKING:
@@ -35,9 +37,10 @@ and both would wait for ever. A server's engine is there as long as its process.
 
 
 @pytest.fixture(autouse=True)
-def _join_quick_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small models would be run at once, and whether they are depends on the machine."""
+def _join_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it pays depends on the machine."""
     monkeypatch.setattr(engine, "UNJOINED_S", 0.0)
+    monkeypatch.setattr(engine, "WORTH", math.inf)
 
 
 @contextmanager
@@ -254,14 +257,15 @@ def test_a_model_that_takes_no_such_numbers_is_loaded(tmp_path: Path) -> None:
     assert batches(found) == [2]
 
 
-def test_a_quick_model_is_not_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers before a batch has come together."""
-    monkeypatch.setattr(engine, "UNJOINED_S", 1.0)
+@pytest.mark.parametrize(("limit", "value"), [("UNJOINED_S", 10.0), ("WORTH", 0.0)])
+def test_a_model_for_which_it_does_not_pay_is_not_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
+    """It is quicker than joining, or several rows take as long as one by one: it is what it would be without batching."""
+    monkeypatch.setattr(engine, limit, value)
 
-    async def play() -> tuple[bool, bool]:
+    async def play() -> bool:
         with loaded(tmp_path, models.adder()) as executable:
-            return executable.is_quick, isinstance(executable, Batched)
+            return isinstance(executable, RequestPool)
 
-    is_quick, is_joined = asyncio.run(play())
-    assert is_quick is not is_joined
-    assert is_quick
+    assert asyncio.run(play())

@@ -98,14 +98,15 @@ def _check_shapes(prepared: Prepared, axes: BatchAxes) -> None:
                 )
 
 
-def time_row(request: ov.InferRequest, opened: Opened) -> float:
-    """Seconds that an inference of one row of zeros takes; infinity if it cannot be told (see ``pool``)."""
+def time_rows(request: ov.InferRequest, opened: Opened, rows: int) -> float:
+    """Seconds that an inference of so many rows of zeros takes; infinity if it cannot be told (see ``pool``)."""
     specs = opened.prepared.inputs
     if not all(spec.precision in FLOATS for spec in specs):
         return math.inf
     for index, spec in enumerate(specs):
-        zeros = np.zeros([dim.low or 1 for dim in spec.shape], spec.precision.dtype)
-        request.set_input_tensor(index, ov.Tensor(zeros))
+        axis = opened.axes.inputs[spec.name]
+        sizes = [rows if i == axis else dim.low or 1 for i, dim in enumerate(spec.shape)]
+        request.set_input_tensor(index, ov.Tensor(np.zeros(sizes, spec.precision.dtype)))
     return time_inference(request)
 
 
