@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import threading
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from tornado_ovms.serving.clock import Clock
 from tornado_ovms.storage import Found, VersionFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from tornado_ovms.core.lifecycle import Blueprint
     from tornado_ovms.core.settings import ModelSettings
     from tornado_ovms.engine.base import States
+
+T = TypeVar("T")
 
 
 def spec(name: str = "b", shape: Sequence[int] = (1, 10), precision: Precision = Precision.FP32) -> TensorSpec:
@@ -54,6 +57,54 @@ class FakeClock(Clock):
         elif not event.is_set():
             await self.pause(within_s)
         return event.is_set()
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Instead of waiting it lets the time of its loop pass."""
+
+    def __init__(self, pass_time: Callable[[float], None]) -> None:
+        super().__init__()
+        self._pass_time = pass_time
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """See ``selectors``."""
+        if timeout is None:
+            raise AssertionError("the loop would wait for ever")
+        self._pass_time(max(timeout, 0))
+        return super().select(0)
+
+
+class FakeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer when nothing else is to be done; ``in_threads`` counts what goes there.
+
+    It has no threads: what is meant for one is done at once.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.in_threads = 0
+        super().__init__(_JumpingSelector(self._pass))
+
+    def _pass(self, seconds: float) -> None:
+        self.now += seconds
+
+    def time(self) -> float:
+        """See ``asyncio.AbstractEventLoop``."""
+        return self.now
+
+    def run_in_executor(self, _executor: Any, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """See ``asyncio.AbstractEventLoop``."""
+        self.in_threads += 1
+        future = self.create_future()
+        future.set_result(function(*args))
+        return future
+
+    def play(self, test: Coroutine[Any, Any, T]) -> T:
+        """Run a test to its end, and close the loop."""
+        try:
+            return self.run_until_complete(test)
+        finally:
+            self.close()
 
 
 class InlineExecutor(Executor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,16 @@ def rigid() -> ov.Model:
     """b -> a = b + 1, which can be reshaped to any width but computes only 10 columns."""
     b = parameter("b", (1, 10))
     return model([b], a=op.add(b, op.constant(np.ones((1, 10), np.float32))))
+
+
+def picky() -> ov.Model:
+    """b f32 [1,4] -> a = b; the largest number has to be 10, or the inference fails."""
+    b = parameter("b", (1, 4))
+    largest = op.convert(op.reduce_max(b, op.constant(np.array([0, 1])), keep_dims=False), "i32")
+    so_many = op.range(op.constant(np.int32(0)), largest, op.constant(np.int32(1)), output_type="f32")
+    ten = op.add(so_many, op.constant(np.arange(10, dtype=np.float32)))
+    least = op.abs(op.reduce_min(ten, op.constant(np.array([0])), keep_dims=False))
+    return model([b], a=op.add(b, op.minimum(least, op.constant(np.float32(0)))))
 
 
 def passthrough(shape: Sequence[int | tuple[int, int]], kind: str) -> ov.Model:
@@ -126,6 +137,29 @@ def dense(size: int) -> ov.Model:
     x = parameter("x", (1, size))
     weights = np.random.default_rng(0).random((size, size), np.float32)
     return model([x], y=op.matmul(x, op.constant(weights), False, False))
+
+
+def deep(size: int = 2048, layers: int = 4, ends: int = 16) -> ov.Model:
+    """x f32 [1,ends] -> y [1,ends], by matrices of size times size numbers that have to be read for each inference."""
+    x = parameter("x", (1, ends))
+    generator = np.random.default_rng(0)
+    sizes = [ends, *[size] * (layers + 1), ends]
+    y = x
+    for rows, columns in itertools.pairwise(sizes):
+        weights = generator.standard_normal((rows, columns), np.float32) / np.float32(rows**0.5)
+        y = op.tanh(op.matmul(y, op.constant(weights), False, False))
+    return model([x], y=y)
+
+
+def convolutions(size: int = 32, channels: int = 32, layers: int = 6) -> ov.Model:
+    """x f32 [1,3,size,size] -> y [1,channels], by convolutions that compute much with few weights."""
+    x = parameter("x", (1, 3, size, size))
+    generator = np.random.default_rng(0)
+    y = x
+    for inputs in (3, *[channels] * (layers - 1)):
+        weights = generator.standard_normal((channels, inputs, 3, 3), np.float32) / np.float32((9 * inputs) ** 0.5)
+        y = op.relu(op.convolution(y, op.constant(weights), [1, 1], [1, 1], [1, 1], [1, 1]))
+    return model([x], y=op.reduce_mean(y, op.constant(np.array([2, 3])), keep_dims=False))
 
 
 def heavy(size: int = 1024, layers: int = 12) -> ov.Model:

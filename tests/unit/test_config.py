@@ -13,6 +13,7 @@ from tornado_ovms.core.config import MAX_FAULTS, Config, parse
 from tornado_ovms.core.model_keys import BOTH, WRONG_BATCH_SIZE, join, read_batch_size
 from tornado_ovms.core.settings import (
     AllVersions,
+    Batching,
     LatestVersions,
     MetricsSettings,
     ModelSettings,
@@ -463,3 +464,18 @@ def test_where_libraries_are(base_path: str, found: str) -> None:
     libraries = [{"name": "l", "base_path": base_path}]
     document = {"model_config_list": [], "custom_node_library_config_list": libraries}
     assert parse(json.dumps(document).encode(), "/etc").libraries == {"l": found}
+
+
+def test_requests_are_joined_only_if_the_entry_says_so() -> None:
+    """A change of it is a change of the model's settings."""
+    assert model().batching is None
+    assert model(batching={"max_batch": 8}).batching == Batching(8, 0)
+    assert model(batching={"max_batch": 1024, "delay_ms": 0.5}).batching == Batching(1024, 0.5)
+    assert model(batching={"max_batch": 8}) != model(batching={"max_batch": 8, "delay_ms": 1})
+    assert model(batching={"max_batch": 8}, stateful=False).batching == Batching(8)
+
+
+def test_the_steps_of_a_sequence_are_not_joined() -> None:
+    """The entry is left out, and the place named."""
+    found = fault(batching={"max_batch": 8}, stateful=True)
+    assert found.text == f"Model config is invalid - {PLACE}/batching: expected no such key beside a true stateful"

@@ -137,6 +137,7 @@ KEY_TABLES: dict[str, list[dict[str, Any]]] = {
     "## Top level": [json.loads(schema_text())],
     "## An entry": [DEFINITIONS["model_entry"]],
     "## A model": [DEFINITIONS["model"], DEFINITIONS["model"]["properties"]["custom_loader_options"]],
+    "## Batching": [DEFINITIONS["model"]["properties"]["batching"]],
     "## Version policy": [DEFINITIONS["version_policy"], *DEFINITIONS["version_policy"]["properties"].values()],
     "## Metrics": [DEFINITIONS["monitoring"], DEFINITIONS["monitoring"]["properties"]["metrics"]],
     "## Pipelines": [DEFINITIONS["pipeline"]],
@@ -164,7 +165,7 @@ TYPES = {
     "array": "list",
     "boolean": "true or false",
     "integer": "integer",
-    "number": "numbers",
+    "number": "number",
     "object": "object",
     "string": "text",
 }

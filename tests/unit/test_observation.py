@@ -15,6 +15,7 @@ from tornado_ovms.core.lifecycle import Blueprint, Event, Key
 from tornado_ovms.core.metric_families import BOUNDS_US, FAMILIES
 from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings, NonFinite
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.engine.base import Inference
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.dataplane import DataPlane
 from tornado_ovms.serving.observation import Cells, Reloads, Timing
@@ -476,6 +477,15 @@ def test_the_time_of_a_request_in_stages() -> None:
             assert found[frozenset(labels.items())] == pytest.approx(sum(values))
 
     play(script)
+
+
+def test_a_batch_is_counted_once() -> None:
+    """The rows that one of its requests is told; the time that each has waited for others."""
+    cells = Stage().registry.model("m").versions[1].cells
+    for inference in (Inference([], 0.3, 0.5, 0.25, 3), Inference([], 0.2, 0.5, 0.125, 0), Inference([], 0.1, 0.5)):
+        cells.observe(inference)
+    assert cells.batch_window.value == 0.375
+    assert (sum(cells.batch_rows.counts), cells.batch_rows.sum) == (1, 3)
 
 
 def test_the_bounds_are_the_reference_s() -> None:

@@ -15,7 +15,7 @@ from tornado_ovms.core.model_files import NameMapping
 from tornado_ovms.core.settings import ModelSettings
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.engine.base import ExecutableStats, States
-from tornado_ovms.engine.pool import RequestPool, reason
+from tornado_ovms.engine.pool import ON_LOOP_BYTES, RequestPool, reason
 from tornado_ovms.engine.preparation import PRECISIONS, prepare
 
 CORE = ov.Core()
@@ -235,3 +235,26 @@ def test_states_go_from_one_inference_to_the_next() -> None:
         return sums
 
     assert asyncio.run(play()) == [1, 10, 3, 30, 8]
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_large_outputs_are_copied_beside_the_loop(is_wanted: bool) -> None:  # noqa: FBT001
+    """The answer is the same; a request comes back also if nobody waits for its outputs any more."""
+    array = np.arange(ON_LOOP_BYTES // 4 + 1, dtype=np.float32).reshape(1, -1)
+
+    async def play() -> tuple[list[np.ndarray], ExecutableStats]:
+        used = pool(models.adder(array.shape))
+        first = asyncio.ensure_future(used.infer({"b": array}))
+        await asyncio.sleep(0)
+        if is_wanted:
+            await first
+        else:
+            first.cancel()
+        outputs = (await used.infer({"b": array})).outputs
+        stats = used.stats()
+        used.close()
+        return list(outputs), stats
+
+    (answer,), stats = asyncio.run(play())
+    np.testing.assert_array_equal(answer, array + 1)
+    assert stats == ExecutableStats(streams=1, requests=1, running=0, waiting=0)

@@ -17,6 +17,7 @@ from tornado_ovms.core.model_keys import STATEFUL_KEYS, join, read_batch_size
 from tornado_ovms.core.options import WARMUP, is_warmup
 from tornado_ovms.core.settings import (
     AllVersions,
+    Batching,
     LatestVersions,
     MetricsSettings,
     ModelSettings,
@@ -239,6 +240,7 @@ def _model(config: Members, pointer: str, folder: str, warnings: list[str]) -> M
         **{key: config[key] for key in ("nireq", "target_device", "plugin_config", "allow_cache") if key in config},
         **stateful,
         warmup=warmup,
+        batching=_batching(config, f"{pointer}/batching"),
     )
     if settings.stateful and settings.has_auto:
         raise Failure(Code.STATEFUL_WITH_AUTO, f"{pointer}: expected fixed sizes beside stateful, found auto")
@@ -287,6 +289,15 @@ def _stateful(config: Members, pointer: str) -> dict[str, Any]:
             f"{pointer}/max_sequence_number: expected at most {MAX_SEQUENCE_NUMBER}, found {number}",
         )
     return {key: config[key] for key in ("stateful", *STATEFUL_KEYS) if key in config}
+
+
+def _batching(config: Members, pointer: str) -> Batching | None:
+    """How requests are joined, if they are; those of a sequence have to come one after the other."""
+    if "batching" not in config:
+        return None
+    if config.get("stateful", False):
+        raise Failure(Code.MODEL_CONFIG_INVALID, f"{pointer}: expected no such key beside a true stateful")
+    return Batching(**config["batching"])
 
 
 def _version_policy(value: Any) -> VersionPolicy:

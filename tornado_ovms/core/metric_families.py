@@ -173,6 +173,14 @@ RELOAD_SUCCESS: Final = _ours(
 )  # fmt: skip
 SEQUENCES: Final = _ours("open_sequences", FamilyKind.GAUGE, "Open sequences of stateful models.", "name", "version")
 WORKERS: Final = _ours("workers", FamilyKind.GAUGE, "Processes that serve.")
+BATCH_ROWS: Final = _ours(
+    "batch_rows", FamilyKind.HISTOGRAM, "Rows of inferences that requests are joined to.", "name", "version",
+    bounds=(1, 2, 4, 8, 16, 32, 64, 128),
+)  # fmt: skip
+BATCH_WINDOW_SECONDS: Final = _ours(
+    "batch_window_seconds", FamilyKind.COUNTER, "Seconds that requests have waited to be joined by others.",
+    "name", "version",
+)  # fmt: skip
 LOOP_LAG: Final = _ours("loop_lag_seconds", FamilyKind.HISTOGRAM, "How late the event loop is.", bounds=_SECONDS)
 BUILD_INFO: Final = _ours(
     "build_info", FamilyKind.GAUGE, "1, with the versions of what runs.", "openvino", "python", "version",
@@ -194,6 +202,8 @@ OUR_FAMILIES: Final = (
     RELOAD_SUCCESS,
     SEQUENCES,
     WORKERS,
+    BATCH_ROWS,
+    BATCH_WINDOW_SECONDS,
     LOOP_LAG,
     BUILD_INFO,
 )

@@ -79,6 +79,19 @@ EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
+class Batching:
+    """How requests are joined to one inference (ours).
+
+    Attributes:
+        max_batch: how many rows one inference has at most.
+        delay_ms: how many milliseconds a request waits for others at most, while there is nothing else to do.
+    """
+
+    max_batch: int
+    delay_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """One entry of ``model_config_list``, or the single model of the command line.
 
@@ -102,6 +115,7 @@ class ModelSettings:
     max_sequence_number: int = 500
     custom_loader: str | None = None
     warmup: str | None = None  # as the command line says
+    batching: Batching | None = None
 
     @property
     def has_auto(self) -> bool:

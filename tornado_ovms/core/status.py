@@ -164,6 +164,7 @@ class Code(Enum):
     BATCH_AUTO_OF_SCALAR = auto()
     COMPILE = auto()
     NIREQ_TOO_HIGH = auto()
+    BATCHING = auto()
     WARMUP = auto()
     NOT_SUPPORTED_HERE = auto()
 
@@ -327,6 +328,7 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.BATCH_AUTO_OF_SCALAR: Answer(500, "Batching set to AUTO but model contains scalar tensor"),
     Code.COMPILE: Answer(412, "Cannot compile model into target device"),
     Code.NIREQ_TOO_HIGH: Answer(500, "Nireq parameter too high"),
+    Code.BATCHING: Answer(500, "Requests for this model cannot be joined"),  # ours
     Code.WARMUP: Answer(500, "Warm-up failed"),  # ours
     Code.NOT_SUPPORTED_HERE: Answer(500, "Not supported by tornado_ovms"),  # ours
 })

@@ -23,13 +23,18 @@ class Inference(NamedTuple):
 
     Attributes:
         outputs: in the order of the executable's, owned by the caller.
-        wait_s: seconds in line for an infer request.
+        wait_s: seconds in line for an infer request, and before that for other requests to be joined with.
         infer_s: seconds from the start to OpenVINO's call back.
+        window_s: those of ``wait_s`` in which it might have been joined by others.
+        batch_rows: how many rows the inference had, if requests are joined. It is told to one of those that it answers, and is
+            0 for the others: each inference is counted once.
     """
 
     outputs: Sequence[np.ndarray]
     wait_s: float
     infer_s: float
+    window_s: float = 0.0
+    batch_rows: int = 0
 
 
 States = Mapping[str, "np.ndarray"]

@@ -21,16 +21,20 @@ from tornado_ovms.core.model_files import MAPPING_FILE, NameMapping, find_model_
 from tornado_ovms.core.plugin_config import translate
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.engine import quick
-from tornado_ovms.engine.pool import RequestPool, find_property, reason
+from tornado_ovms.engine.batched import Batched
+from tornado_ovms.engine.open_batch import check_rows, open_batch, time_rows
+from tornado_ovms.engine.pool import RequestPool, by_name, find_property, reason
 from tornado_ovms.engine.preparation import Prepared, prepare
+from tornado_ovms.engine.tensors import is_small
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator, Mapping, Sequence
 
     from tornado_ovms.core.lifecycle import Blueprint
-    from tornado_ovms.core.settings import ModelSettings
+    from tornado_ovms.core.settings import Batching, ModelSettings
     from tornado_ovms.core.tensors import TensorSpec
+    from tornado_ovms.engine.base import Executable
     from tornado_ovms.engine.quick import Quick
 
 log = logging.getLogger("modelmanager")
@@ -48,6 +52,19 @@ LOCK: Final = ".lock"
 """A file in the cache folder."""
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+UNJOINED_S: Final = 0.000025
+"""A model that infers in less time than this is run on the loop at once, although its requests may be joined. With 10 numbers in
+and out (0.01 ms) joining answers 1.0 to 1.1 times as many requests of 32 connections, but 0.5 times as many of one: waiting
+for others costs a task, a turn of the loop and OpenVINO's threads. With 0.03 ms (four layers of 256) joining answers 1.1 to
+1.6 times as many."""
+
+JOINED_ROWS: Final = 8
+
+WORTH: Final = 0.75
+"""Requests are joined if so many rows together take less than this part of the time that they take one by one. Layers of weights
+take 0.2 to 0.5, convolutions 0.95 to 1: these would only wait for each other (0.66 times as many requests were answered on a busy
+machine). What cannot be tried on zeros is joined, since the operator says so."""
 
 ALWAYS_KNOWN: Final = frozenset({"CACHE_DIR", MMAP, "DEVICE_PROPERTIES"})
 """Keys that OpenVINO takes for every device, although the devices do not list them."""
@@ -118,7 +135,7 @@ class OpenVinoEngine:
                 continue
         return frozenset(keys)
 
-    def load(self, blueprint: Blueprint) -> RequestPool:
+    def load(self, blueprint: Blueprint) -> Executable:
         """See ``Engine.load``."""
         settings, (name, version) = blueprint.settings, blueprint.key
         device = settings.target_device
@@ -135,8 +152,18 @@ class OpenVinoEngine:
         if settings.stateful and settings.low_latency_transformation:
             _turn_loops_into_states(model)
         prepared = prepare(model, settings, _read_mapping(blueprint))
-        compiled = self._compile(prepared, settings)
-        pool = RequestPool(
+        batching = settings.batching
+        if batching is None:
+            executable: Executable = self._pool(prepared, self._compile(prepared, settings), settings, info)
+        else:
+            executable = self._batched(prepared, settings, batching, info)
+        _log_loaded(blueprint, prepared, executable)
+        return executable
+
+    def _pool(
+        self, prepared: Prepared, compiled: ov.CompiledModel, settings: ModelSettings, info: Mapping[str, Any]
+    ) -> RequestPool:
+        return RequestPool(
             compiled,
             prepared.inputs,
             prepared.outputs,
@@ -146,8 +173,28 @@ class OpenVinoEngine:
             info,
             self._find_quick(compiled, prepared, settings),
         )
-        _log_loaded(blueprint, prepared, pool)
-        return pool
+
+    def _batched(
+        self, prepared: Prepared, settings: ModelSettings, batching: Batching, info: Mapping[str, Any]
+    ) -> Executable:
+        """A pool that takes any batch, and what joins requests before it; a plain one if that does not pay.
+
+        Raises:
+            Failure: BATCHING.
+        """
+        opened = open_batch(prepared, batching.max_batch)
+        compiled = self._compile(opened.prepared, settings)
+        request = compiled.create_infer_request()
+        check_rows(request, opened)
+        one = time_rows(request, opened, 1)
+        is_quick = all(map(is_small, prepared.inputs)) and one < UNJOINED_S
+        many = min(JOINED_ROWS, batching.max_batch)
+        if is_quick or time_rows(request, opened, many) > one * many * WORTH:
+            log.info("Requests are not joined, since it does not pay here: %s takes %.6f s", settings.name, one)
+            del request, compiled
+            return self._pool(prepared, self._compile(prepared, settings), settings, info)
+        pool = self._pool(opened.prepared, compiled, settings, info)
+        return Batched(pool, by_name(prepared.inputs), pool.outputs, opened.axes, batching, self._loop)
 
     def _read(self, blueprint: Blueprint) -> ov.Model:
         """Read the model's files.
@@ -242,7 +289,7 @@ def _turn_loops_into_states(model: ov.Model) -> None:
         raise Failure(Code.MODEL_UNREADABLE, f"low_latency_transformation: {reason(error)}") from error
 
 
-def _log_loaded(blueprint: Blueprint, prepared: Prepared, pool: RequestPool) -> None:
+def _log_loaded(blueprint: Blueprint, prepared: Prepared, executable: Executable) -> None:
     """The lines about a loaded model that operators' scripts look for."""
     for kind, specs in (("Input", prepared.inputs), ("Output", [spec for _, spec in prepared.outputs])):
         for spec in specs:
@@ -251,7 +298,7 @@ def _log_loaded(blueprint: Blueprint, prepared: Prepared, pool: RequestPool) -> 
                 kind, spec.name, spec.name, spec.shape, spec.precision.value, spec.layout,
             )  # fmt: skip
     batch = _batch(prepared.inputs[0])
-    requests = pool.stats().requests
+    requests = executable.stats().requests
     log.info("Loaded model %s; version: %d; batch size: %s; No of InferRequests: %d", *blueprint.key, batch, requests)
 
 

@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +37,9 @@ REAP_S: Final = 0.05
 
 NO_INFO: Final[Mapping[str, Any]] = MappingProxyType({})
 _NO_STATES: Final[States] = MappingProxyType({})
+
+ON_LOOP_BYTES: Final = 1 << 20
+"""Outputs of more than this are copied in a thread: 1 MiB takes 0.1 to 0.3 ms, and joined requests have many times that."""
 
 
 @dataclass(slots=True, eq=False)
@@ -91,9 +95,13 @@ class _Slot:
         """Copies of the model's states."""
         return {state.name: np.array(state.state.data) for state in self.request.query_state()}
 
-    def outputs(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """Copies of the outputs: their memory is written anew by the next inference."""
-        return [to_array(self.request.get_output_tensor(index)) for index in indices]
+    def outputs(self, indices: Sequence[int]) -> list[ov.Tensor]:
+        """The outputs; their memory is written anew by the next inference."""
+        return [self.request.get_output_tensor(index) for index in indices]
+
+
+def _copy_all(tensors: Sequence[ov.Tensor]) -> list[np.ndarray]:
+    return [to_array(tensor) for tensor in tensors]
 
 
 class RequestPool:
@@ -122,7 +130,7 @@ class RequestPool:
             info: see ``Executable.info``.
             quick: what runs it on the loop, if it is so quick that this pays.
         """
-        self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in sorted(inputs, key=lambda spec: spec.name)}
+        self.inputs: Mapping[str, TensorSpec] = by_name(inputs)
         self.outputs: Sequence[TensorSpec] = [spec for _, spec in outputs]
         self.info = info
         self._order = [spec.name for spec in inputs]
@@ -220,13 +228,30 @@ class RequestPool:
         if slot.job.future.done():
             self._end(slot, None)
             return
+        job = slot.job
         try:
-            inference = Inference(slot.outputs(self._indices), slot.job.wait_s, slot.ended - slot.started)
-            result = inference, slot.states() if slot.job.has_states else _NO_STATES
+            tensors = slot.outputs(self._indices)
+            states = slot.states() if job.has_states else _NO_STATES
+            if sum(tensor.byte_size for tensor in tensors) > ON_LOOP_BYTES:
+                copying = self._loop.run_in_executor(None, _copy_all, tensors)
+                copying.add_done_callback(partial(self._copied, slot, job, states))
+                return
+            arrays = _copy_all(tensors)
         except Exception as error:  # noqa: BLE001 - see _start
             self._end(slot, self._failure(error))
         else:
-            self._end(slot, result)
+            self._answer(slot, job, arrays, states)
+
+    def _copied(self, slot: _Slot, job: _Job, states: States, copying: asyncio.Future[list[np.ndarray]]) -> None:
+        """Outputs have been copied in a thread."""
+        error = copying.exception()
+        if error is not None:
+            self._end(slot, self._failure(error))
+        else:
+            self._answer(slot, job, copying.result(), states)
+
+    def _answer(self, slot: _Slot, job: _Job, arrays: list[np.ndarray], states: States) -> None:
+        self._end(slot, (Inference(arrays, job.wait_s, slot.ended - slot.started), states))
 
     def _end(self, slot: _Slot, result: tuple[Inference, States] | Failure | None) -> None:
         """Answer a slot's job, if the answer is still wanted, and give the slot to whoever waits longest."""
@@ -259,6 +284,11 @@ class RequestPool:
 
     def _failure(self, error: BaseException) -> Failure:
         return Failure(self._refusal, reason(error))
+
+
+def by_name(inputs: Sequence[TensorSpec]) -> dict[str, TensorSpec]:
+    """Inputs as ``Executable.inputs`` has them: in the order of names."""
+    return {spec.name: spec for spec in sorted(inputs, key=lambda spec: spec.name)}
 
 
 def find_property(model: ov.CompiledModel, name: str, otherwise: Any) -> Any:

@@ -68,7 +68,8 @@ class Listener(HTTPServer):
 
     def initialize(self, *args: Any, **settings: Any) -> None:
         """See Tornado."""
-        super().initialize(*args, **settings, chunk_size=LARGE_READ)
+        super().initialize(*args, **settings)
+        self.conn_params.chunk_size = LARGE_READ
         self.conn_params.header_timeout = None
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:

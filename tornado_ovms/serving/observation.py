@@ -99,6 +99,8 @@ class Cells:
         hidden = Metrics() if is_pipeline else metrics
         self.inference_time = hidden.histogram(families.INFERENCE_TIME, **labels)
         self.wait_time = hidden.histogram(families.WAIT_TIME, **labels)
+        self.batch_rows = hidden.histogram(families.BATCH_ROWS, **labels)
+        self.batch_window = hidden.counter(families.BATCH_WINDOW_SECONDS, **labels)
         self.loads = {result: hidden.counter(families.MODEL_LOADS, result=result, **labels) for result in RESULTS}
         self.current = 0
         self.load_s = 0.0
@@ -129,6 +131,9 @@ class Cells:
         """OpenVINO has completed an inference."""
         self.wait_time.observe(inference.wait_s * 1e6)
         self.inference_time.observe(inference.infer_s * 1e6)
+        self.batch_window.value += inference.window_s
+        if inference.batch_rows:
+            self.batch_rows.observe(inference.batch_rows)
 
     def loaded(self, seconds: float, *, is_good: bool) -> None:
         """A load has ended."""
