@@ -1,11 +1,15 @@
 """Plays the conformance cases: each is a test, and those of one file are played by one call of ``run.py``.
 
+All are played against a server of one process, and in CI (elsewhere with REAL_MODELS=1) also against one of two workers and
+against one that joins the requests of every model: how requests are served is nothing that a client may notice.
+
 ``pending.json`` names the cases that are known to fail, with the reason; one that passes has to be taken out.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HERE = Path(__file__).parent
-SERVER = f"{sys.executable} -m tornado_ovms"
+SERVERS = {
+    "process": f"{sys.executable} -m tornado_ovms",
+    "workers": f"{sys.executable} -m tornado_ovms --workers 2",
+    "batching": f"{sys.executable} {HERE / 'batching_server.py'}",
+}
+IS_PATIENT = "CI" in os.environ or "REAL_MODELS" in os.environ
 JOBS = 2
 
 TOPICS = {
@@ -32,22 +41,22 @@ PENDING: Mapping[str, str] = json.loads((HERE / "pending.json").read_text("utf-8
 class Results:
     """What came of the cases of each file that has been played so far."""
 
-    def __init__(self, folder: Path, selected: Mapping[str, list[str]]) -> None:
+    def __init__(self, folder: Path, selected: Mapping[tuple[str, str], list[str]]) -> None:
         self._folder = folder
         self._selected = selected
-        self._played: dict[str, dict[str, str]] = {}
+        self._played: dict[tuple[str, str], dict[str, str]] = {}
 
-    def fault(self, topic: str, case: str) -> str | None:
+    def fault(self, server: str, topic: str, case: str) -> str | None:
         """Why a case has failed; empty if it has not, None if it could not be played."""
-        if topic not in self._played:
-            self._played[topic] = self._play(topic)
-        return self._played[topic].get(case)
+        if (server, topic) not in self._played:
+            self._played[server, topic] = self._play(server, topic)
+        return self._played[server, topic].get(case)
 
-    def _play(self, topic: str) -> dict[str, str]:
+    def _play(self, server: str, topic: str) -> dict[str, str]:
         """Play the selected cases of a file; their remarks, each with the end of the server's log."""
-        report = self._folder / f"{topic}.xml"
-        only = "^(" + "|".join(map(re.escape, self._selected[topic])) + ")$"
-        options = ["--server", SERVER, "--jobs", str(JOBS), "--filter", only, "--junit", str(report)]
+        report = self._folder / f"{server}-{topic}.xml"
+        only = "^(" + "|".join(map(re.escape, self._selected[server, topic])) + ")$"
+        options = ["--server", SERVERS[server], "--jobs", str(JOBS), "--filter", only, "--junit", str(report)]
         command = [sys.executable, str(HERE / "run.py"), *options, str(HERE / "cases" / f"{topic}.json")]
         ended = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False)
         assert report.exists(), f"run.py did not come to its end:\n{ended.stdout}{ended.stderr}"
@@ -60,25 +69,38 @@ class Results:
 @pytest.fixture(scope="session")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The results of those cases that pytest was asked for."""
-    selected: dict[str, list[str]] = {}
+    selected: dict[tuple[str, str], list[str]] = {}
     for item in request.session.items:
         if isinstance(item, pytest.Function) and item.originalname == test_case.__name__:
             parameters = item.callspec.params
-            selected.setdefault(str(parameters["topic"]), []).append(str(parameters["case"]))
+            chosen = str(parameters["server"]), str(parameters["topic"])
+            selected.setdefault(chosen, []).append(str(parameters["case"]))
     return Results(tmp_path_factory.mktemp("conformance"), selected)
 
 
+def marks(server: str, case: str) -> list[pytest.MarkDecorator]:
+    """Whether a case is played, and whether it is known to fail."""
+    found = [pytest.mark.xfail(reason=PENDING[case])] if case in PENDING else []
+    if server != "process":
+        reason = "takes minutes: set REAL_MODELS=1 to have it run outside CI"
+        found.append(pytest.mark.skipif(not IS_PATIENT, reason=reason))
+    return found
+
+
 @pytest.mark.parametrize(
-    ("topic", "case"),
+    ("server", "topic", "case"),
     [
-        pytest.param(topic, case, id=case, marks=[pytest.mark.xfail(reason=PENDING[case])] if case in PENDING else [])
+        pytest.param(
+            server, topic, case, id=case if server == "process" else f"{case}-{server}", marks=marks(server, case)
+        )
+        for server in SERVERS
         for topic, cases in TOPICS.items()
         for case in cases
     ],
 )
-def test_case(topic: str, case: str, results: Results) -> None:
+def test_case(server: str, topic: str, case: str, results: Results) -> None:
     """The server answers as the reference does, or better where that was decided."""
-    fault = results.fault(topic, case)
+    fault = results.fault(server, topic, case)
     assert fault is not None, "run.py has skipped it"
     assert not fault, fault
 
