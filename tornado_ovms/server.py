@@ -32,10 +32,12 @@ from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.nodes.library import open_library
 from tornado_ovms.serving.clock import Clock
+from tornado_ovms.serving.controlplane import ControlPlane
 from tornado_ovms.serving.dataplane import DataPlane
 from tornado_ovms.serving.lookout import Lookout
 from tornado_ovms.serving.manager import Manager, Source
 from tornado_ovms.serving.pipelines import Pipelines
+from tornado_ovms.serving.planes import Planes
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.siblings import Errands, Siblings
 from tornado_ovms.serving.warmup import WarmUp
@@ -121,21 +123,15 @@ class _Server:
             warmup = WarmUp(settings.warmup, settings.limits)
             pipelines = Pipelines(registry, open_library, loaders, node_threads)
             manager = Manager(source, registry, engine, lookout, pipelines, loaders, warmup, Clock())
-            plane = DataPlane(
-                registry,
-                manager,
-                metrics,
-                decoders,
-                settings.limits,
-                settings.non_finite,
-                settings.ready_when,
-                siblings,
+            planes = Planes(
+                DataPlane(registry, decoders, settings.limits, settings.non_finite, siblings),
+                ControlPlane(registry, manager, metrics, decoders, settings.limits, settings.ready_when, siblings),
             )
             if link is not None:
-                errands = Errands(manager, plane)
+                errands = Errands(manager, planes)
                 await link.open(errands.answer, errands.hear)
             edge = Edge(
-                plane,
+                planes,
                 settings.cors,
                 settings.limits.body_bytes,
                 decoders,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import CorsSettings
-    from tornado_ovms.serving.dataplane import DataPlane
+    from tornado_ovms.serving.planes import Planes
 
 log = logging.getLogger("serving")
 
@@ -66,7 +66,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
     """Makes an ``Exchange`` for each request.
 
     Args:
-        plane: what answers.
+        planes: what answers.
         cors: the headers of every answer.
         body_bytes: the largest body that is read.
         pool: threads for the compression of large answers.
@@ -77,7 +77,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
 
     def __init__(
         self,
-        plane: DataPlane,
+        planes: Planes,
         cors: CorsSettings,
         body_bytes: int,
         pool: Executor,
@@ -86,7 +86,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         is_managed: bool = False,
         tells_timing: bool = False,
     ) -> None:
-        self.plane = plane
+        self.planes = planes
         self.body_bytes = body_bytes
         self.pool = pool
         self.traffic = traffic
@@ -213,7 +213,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         if isinstance(target, Reply):
             return target
         try:
-            return target.endpoint(self._edge.plane, Request(target, self._query, self._headers, self._take_body()))
+            return target.endpoint(self._edge.planes, Request(target, self._query, self._headers, self._take_body()))
         except Exception as error:  # noqa: BLE001 - it is answered, and logged unless foreseen
             return self._explain(error)
 
