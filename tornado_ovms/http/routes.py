@@ -67,7 +67,7 @@ class Request(NamedTuple):
         Raises:
             Failure: VERSION_MISSING for a number beyond int64.
         """
-        return self.number or None
+        return None if self.target.version is None else self.number or None
 
 
 if TYPE_CHECKING:

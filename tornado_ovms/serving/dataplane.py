@@ -99,7 +99,7 @@ class DataPlane:
         Raises:
             Failure: whatever is wrong with the request, the model or the inference.
         """
-        found = self._registry.model(name).version(version)
+        found = self._registry.version(name, version)
         if found.is_stateful and (owner := self._siblings.owner(name)) is not None:
             asked = {"name": name, "version": version, "encoding": encoding}
             return self._siblings.forward(Topic.PREDICT, owner, asked, body)
@@ -170,7 +170,7 @@ class DataPlane:
     ) -> Reply:
         """Say what is wrong with the body, or that there is no such model or version."""
         await self._in_pool(requests.read_infer, body, header, encoding, self._limits)
-        self._registry.model(name).version(version)
+        self._registry.version(name, version)
         raise Failure(Code.VERSION_NOT_LOADED_YET)  # it has appeared meanwhile
 
     def _answer(
