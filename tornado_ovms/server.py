@@ -32,10 +32,12 @@ from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.nodes.library import open_library
 from tornado_ovms.serving.clock import Clock
+from tornado_ovms.serving.controlplane import ControlPlane
 from tornado_ovms.serving.dataplane import DataPlane
 from tornado_ovms.serving.lookout import Lookout
 from tornado_ovms.serving.manager import Manager, Source
 from tornado_ovms.serving.pipelines import Pipelines
+from tornado_ovms.serving.planes import Planes
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.siblings import Errands, Siblings
 from tornado_ovms.serving.warmup import WarmUp
@@ -56,8 +58,8 @@ log = logging.getLogger("serving")
 HEADER_BYTES: Final = 128 * 1024
 """Request line and headers together; the reference allows 64 KiB a line."""
 
-DRAIN_S: Final = 10.0
-"""How long requests may take to end after SIGTERM."""
+SIGNALLED: Final = 128
+"""With the number of a signal added to it, the exit code of a process that the signal has ended, as shells tell it."""
 
 LAG_PAUSE_S: Final = 0.1
 LATE_S: Final = 1.0
@@ -101,8 +103,10 @@ class _Server:
         siblings = Siblings(link)
         LazyLoop()
         stopped, hung_up = asyncio.Event(), asyncio.Event()
-        for number, event in ((signal.SIGTERM, stopped), (signal.SIGINT, stopped), (signal.SIGHUP, hung_up)):
-            asyncio.get_running_loop().add_signal_handler(number, event.set)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop, stopped, number)
+        loop.add_signal_handler(signal.SIGHUP, hung_up.set)
         with (
             _pool("decode", settings.rest_workers) as decoders,
             _pool("load", 1) as loaders,
@@ -121,21 +125,15 @@ class _Server:
             warmup = WarmUp(settings.warmup, settings.limits)
             pipelines = Pipelines(registry, open_library, loaders, node_threads)
             manager = Manager(source, registry, engine, lookout, pipelines, loaders, warmup, Clock())
-            plane = DataPlane(
-                registry,
-                manager,
-                metrics,
-                decoders,
-                settings.limits,
-                settings.non_finite,
-                settings.ready_when,
-                siblings,
+            planes = Planes(
+                DataPlane(registry, decoders, settings.limits, settings.non_finite, siblings),
+                ControlPlane(registry, manager, metrics, decoders, settings.limits, settings.ready_when, siblings),
             )
             if link is not None:
-                errands = Errands(manager, plane)
+                errands = Errands(manager, planes)
                 await link.open(errands.answer, errands.hear)
             edge = Edge(
-                plane,
+                planes,
                 settings.cors,
                 settings.limits.body_bytes,
                 decoders,
@@ -159,9 +157,11 @@ class _Server:
                 async with self._chores(hung_up, manager, watcher, registry, loaders, metrics, siblings):
                     await _either(stopped, link.is_cut if link is not None else stopped)
                 code = 0
-            manager.is_draining = True
+            manager.is_draining = edge.is_draining = True
+            if not code:
+                await asyncio.sleep(settings.drain_delay)
             server.stop()
-            await _drain(edge)
+            await _drain(edge, settings.drain_timeout)
             await server.close_all_connections()
             await manager.retire_all()
             if link is not None:
@@ -336,12 +336,23 @@ async def _clean(registry: Registry, loaders: Executor, pause_s: float) -> None:
         await asyncio.get_running_loop().run_in_executor(loaders, allocator.give_back)
 
 
-async def _drain(edge: Edge) -> None:
-    """Wait until requests in flight have been answered, within a limit."""
-    tasks = [exchange.task for exchange in edge.open if exchange.task is not None]
-    if tasks:
-        log.info("Waiting for %d requests to end", len(tasks))
-        await asyncio.wait(tasks, timeout=DRAIN_S)
+def _stop(stopped: asyncio.Event, number: int) -> None:
+    """Begin to end; the second time at once, whatever is under way."""
+    if stopped.is_set():
+        print("A second signal: ending at once", flush=True)  # the log's own thread would not come to it
+        os._exit(SIGNALLED + number)
+    stopped.set()
+
+
+async def _drain(edge: Edge, timeout_s: float) -> None:
+    """Wait until requests that have begun to come have been answered, within a limit."""
+    if not edge.open:
+        return
+    log.info("Waiting for %d requests to end, %.0f s at most", len(edge.open), timeout_s)
+    try:
+        await asyncio.wait_for(edge.idle(), timeout_s)
+    except asyncio.TimeoutError:
+        log.warning("%d requests have not ended in %.0f s: they are given up", len(edge.open), timeout_s)
 
 
 def _cache_dir(wanted: str | None) -> str | None:

@@ -33,6 +33,9 @@ log = logging.getLogger("serving")
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 30.0
+SIGNALLED: Final = 128
+"""As in ``server``, which is not imported here: it would bring OpenVINO with it."""
+
 GOOD_S: Final = 60.0
 """A worker that has lived as long is started again at once, as if it had never failed."""
 
@@ -116,7 +119,7 @@ class _Supervisor:
         """End the workers; the second time at once."""
         if self._stopped.is_set():
             log.warning("A second signal: the workers are ended at once")
-            self._code = 128 + number
+            self._code = SIGNALLED + number
             self._signal(signal.SIGKILL)
             return
         self._stopped.set()

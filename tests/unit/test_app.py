@@ -21,6 +21,7 @@ from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.dataplane import ON_LOOP_BYTES
 from tornado_ovms.serving.observation import Timing
+from tornado_ovms.serving.planes import Planes
 from tornado_ovms.serving.reply import Reply
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def play(  # noqa: PLR0913 - each test says a few of them
     async def main() -> tuple[FakeConnection, FakePlane]:
         plane, connection = FakePlane(reply), FakeConnection()
         edge = Edge(
-            plane,  # type: ignore[arg-type]
+            Planes(plane, None),  # type: ignore[arg-type]
             cors,
             limit,
             InlineExecutor(),

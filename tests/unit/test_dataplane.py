@@ -19,6 +19,7 @@ from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings, N
 from tornado_ovms.core.status import TABLE, Code, Failure
 from tornado_ovms.core.tensors import Precision
 from tornado_ovms.metrics import Metrics
+from tornado_ovms.serving.controlplane import ControlPlane
 from tornado_ovms.serving.dataplane import ON_LOOP_BYTES, DataPlane
 from tornado_ovms.serving.manager import Outcome
 from tornado_ovms.serving.registry import Registry
@@ -80,13 +81,13 @@ class Stage:
         self.registry = Registry(self.metrics)
         self.manager = FakeManager()
         self.pool = CountingExecutor()
-        self.plane = DataPlane(
+        self.data = DataPlane(self.registry, self.pool, limits, non_finite)
+        self.control = ControlPlane(
             self.registry,
             self.manager,  # type: ignore[arg-type]
             self.metrics,
             self.pool,
             limits,
-            non_finite,
             ready_when,
         )
         self.executable = self.add(1, *LOADED)
@@ -113,7 +114,7 @@ class Stage:
 
     async def predict(self, body: bytes, encoding: str = "", version: int | None = None, name: str = "m") -> Reply:
         """The answer, whether it comes at once or later."""
-        reply = self.plane.predict(name, version, body, encoding)
+        reply = self.data.predict(name, version, body, encoding)
         return reply if isinstance(reply, Reply) else await reply
 
 
@@ -146,7 +147,7 @@ def test_a_small_request_to_a_quick_model_is_answered_at_once() -> None:
     """No task, no thread, no lease."""
 
     async def script(stage: Stage) -> None:
-        reply = stage.plane.predict("m", None, BODY)
+        reply = stage.data.predict("m", None, BODY)
         assert isinstance(reply, Reply)
         assert (reply.status, content(reply)) == (200, ANSWER)
         assert (stage.pool.count, stage.leases) == (0, 0)
@@ -170,7 +171,7 @@ def test_a_slow_model_is_leased_until_it_has_answered() -> None:
     async def script(stage: Stage) -> None:
         stage.executable.is_quick = False
         stage.executable.gate = asyncio.Event()
-        reply = stage.plane.predict("m", 1, BODY)
+        reply = stage.data.predict("m", 1, BODY)
         assert not isinstance(reply, Reply)
         assert stage.leases
         task = asyncio.ensure_future(reply)
@@ -191,7 +192,7 @@ def test_a_client_that_goes_away_leaves_no_lease() -> None:
         for encoding in ("", "gzip"):
             stage.executable.is_quick = False
             body = gzip.compress(BODY) if encoding else BODY
-            reply = stage.plane.predict("m", None, body, encoding)
+            reply = stage.data.predict("m", None, body, encoding)
             assert not isinstance(reply, Reply)
             task = asyncio.ensure_future(reply)
             for _ in range(5):
@@ -337,7 +338,7 @@ def test_what_does_not_serve(name: str, version: int | None, code: Code) -> None
         for body, encoding in ((BODY, ""), (b"{", ""), (gzip.compress(BODY), "gzip")):
             assert (await refused(stage, body, encoding, version, name)).code is code
         with pytest.raises(Failure) as caught:
-            stage.plane.metadata(name, version)
+            stage.control.metadata(name, version)
         assert caught.value.code is code
 
     play(script)
@@ -349,7 +350,7 @@ def test_a_version_that_is_being_loaded_is_waited_for() -> None:
     async def script(stage: Stage) -> None:
         stage.add(2, Event.LOAD)
         with pytest.raises(Failure) as caught:
-            stage.plane.metadata("m", 2)
+            stage.control.metadata("m", 2)
         assert caught.value.code is Code.VERSION_NOT_LOADED_YET
         task = asyncio.ensure_future(stage.predict(BODY, version=2))
         await asyncio.sleep(0)
@@ -411,13 +412,13 @@ def test_the_status_of_versions() -> None:
         stage.add(2, *FAILED)
         stage.registry.add_model("empty")
         every = [status(1, "AVAILABLE"), status(2, "LOADING", "UNKNOWN"), status(10, "END")]
-        assert content(stage.plane.status("m", None)) == {"model_version_status": every}
+        assert content(stage.control.status("m", None)) == {"model_version_status": every}
         for number, each in zip((1, 2, 10), every, strict=True):
-            assert content(stage.plane.status("m", number)) == {"model_version_status": [each]}
-        assert content(stage.plane.status("empty", None)) == {"model_version_status": []}
+            assert content(stage.control.status("m", number)) == {"model_version_status": [each]}
+        assert content(stage.control.status("empty", None)) == {"model_version_status": []}
         for name, version, code in (("x", None, Code.MODEL_MISSING), ("m", 9, Code.VERSION_MISSING)):
             with pytest.raises(Failure) as caught:
-                stage.plane.status(name, version)
+                stage.control.status(name, version)
             assert caught.value.code is code
 
     play(script)
@@ -428,7 +429,7 @@ def test_metadata() -> None:
 
     async def script(stage: Stage) -> None:
         stage.executable.outputs = [spec("a", (1, 10), Precision.I64)]
-        found = content(stage.plane.metadata("m", None))
+        found = content(stage.control.metadata("m", None))
         assert found["modelSpec"] == {"name": "m", "signatureName": "", "version": "1"}
         signature = found["metadata"]["signature_def"]["signatureDef"]["serving_default"]
         assert {name: info["dtype"] for name, info in signature["inputs"].items()} == {"b": "DT_FLOAT"}
@@ -447,10 +448,10 @@ def test_the_status_of_everything() -> None:
         stage.registry.models["m"].versions[2].failure = Failure(Code.COMPILE, "no such device")
         stage.registry.models["a"].failure = Failure(Code.PATH_INVALID)
         stage.manager.failure = Failure(Code.JSON_INVALID, "line 3")
-        plain = content(stage.plane.config_status())
+        plain = content(stage.control.config_status())
         assert list(plain) == ["a", "m"]
         assert plain["m"] == {"model_version_status": [status(1, "AVAILABLE"), status(2, "LOADING", "UNKNOWN")]}
-        verbose = content(stage.plane.config_status(verbose=True))
+        verbose = content(stage.control.config_status(verbose=True))
         assert verbose["fault"] == "The file is not valid json - line 3"
         assert verbose["models"]["a"]["fault"] == TABLE[Code.PATH_INVALID].text
         assert [each.get("reason") for each in verbose["models"]["m"]["model_version_status"]] == [
@@ -466,7 +467,7 @@ def test_nothing_was_ever_known() -> None:
 
     async def script(stage: Stage) -> None:
         stage.registry.models.clear()
-        assert content(stage.plane.config_status()) == {}
+        assert content(stage.control.config_status()) == {}
 
     play(script)
 
@@ -477,8 +478,8 @@ def test_a_reload_that_goes_well(changed: bool, http: int) -> None:  # noqa: FBT
 
     async def script(stage: Stage) -> None:
         stage.manager.outcome = Outcome(changed=changed)
-        reply = await stage.plane.reload()
-        assert (reply.status, content(reply)) == (http, content(stage.plane.config_status()))
+        reply = await stage.control.reload()
+        assert (reply.status, content(reply)) == (http, content(stage.control.config_status()))
 
     play(script)
 
@@ -500,7 +501,7 @@ def test_a_reload_that_fails(stage_code: Code, code: Code, http: int) -> None:
     async def script(stage: Stage) -> None:
         for changed in (True, False):
             stage.manager.outcome = Outcome(changed, stage_code, Failure(code, "why"))
-            reply = await stage.plane.reload()
+            reply = await stage.control.reload()
             assert reply.status == http
             assert content(reply) == {"error": f"{TABLE[stage_code].text} - {TABLE[code].text} - why"}
 
@@ -513,7 +514,7 @@ def test_a_reload_without_a_file() -> None:
     async def script(stage: Stage) -> None:
         failure = Failure(Code.CONFIG_UNREADABLE, "/c.json: No such file")
         stage.manager.outcome = Outcome(False, Code.CONFIG_FILE_MISSING, failure)
-        reply = await stage.plane.reload()
+        reply = await stage.control.reload()
         assert (reply.status, content(reply)) == (500, {"error": "Config file not found or cannot open."})
 
     play(script)
@@ -523,7 +524,7 @@ def test_metrics_have_to_be_enabled() -> None:
     """Without them the path is unknown, and the answer is JSON under the name of text, as in the reference."""
 
     async def script(stage: Stage) -> None:
-        reply = await stage.plane.metrics(openmetrics=False)
+        reply = await stage.control.metrics(openmetrics=False)
         assert (reply.status, reply.content_type) == (400, "text/plain; charset=utf-8")
         assert reply.body == [b'{"error":"Invalid request URL"}']
 
@@ -536,7 +537,7 @@ def test_metrics_describe_every_version() -> None:
     async def script(stage: Stage) -> None:
         stage.add(2, *RETIRED)
         stage.metrics.enable(MetricsSettings(True, ("ovms_streams", "ovms_infer_req_queue_size")))
-        reply = await stage.plane.metrics(openmetrics=False)
+        reply = await stage.control.metrics(openmetrics=False)
         assert (reply.status, reply.content_type) == (200, TEXT)
         lines = b"".join(reply.body).decode().splitlines()
         assert [line for line in lines if line.startswith("ovms_streams{")] == [
@@ -552,13 +553,13 @@ def test_readiness() -> None:
 
     async def script(stage: Stage) -> None:
         stage.manager.is_ready = False
-        assert stage.plane.live() == Reply(200, [])
+        assert stage.control.live() == Reply(200, [])
         with pytest.raises(Failure) as caught:
-            stage.plane.ready()
+            stage.control.ready()
         assert caught.value.http == 503
         stage.manager.is_ready = True
-        assert stage.plane.ready() == Reply(200, [])
-        assert stage.plane.model_ready("m", None) == stage.plane.model_ready("m", 1) == Reply(200, [])
+        assert stage.control.ready() == Reply(200, [])
+        assert stage.control.model_ready("m", None) == stage.control.model_ready("m", 1) == Reply(200, [])
 
     play(script)
 
@@ -594,7 +595,7 @@ def test_what_ready_means(ready_when: ReadyWhen, names: list[str], is_ready: boo
 
         def answer() -> Reply | Code:
             try:
-                return stage.plane.ready()
+                return stage.control.ready()
             except Failure as failure:
                 return failure.code
 
@@ -603,7 +604,7 @@ def test_what_ready_means(ready_when: ReadyWhen, names: list[str], is_ready: boo
         assert answer() is Code.SERVER_NOT_READY
         stage.manager.is_draining, stage.manager.is_ready = False, False
         assert answer() is Code.SERVER_NOT_READY
-        assert stage.plane.live() == Reply(200, [])
+        assert stage.control.live() == Reply(200, [])
 
     play(script, ready_when=ready_when)
 
@@ -627,7 +628,7 @@ def test_models_that_are_not_ready(name: str, version: int | None, code: Code) -
         stage.add(3, *RETIRED)
         stage.add(4, Event.LOAD)
         with pytest.raises(Failure) as caught:
-            stage.plane.model_ready(name, version)
+            stage.control.model_ready(name, version)
         assert caught.value.code is code
 
     play(script)
@@ -662,7 +663,7 @@ async def infer(
     name: str = "m",
 ) -> Reply:
     """The answer, whether it comes at once or later."""
-    reply = stage.plane.infer(name, version, body, header, encoding)
+    reply = stage.data.infer(name, version, body, header, encoding)
     return reply if isinstance(reply, Reply) else await reply
 
 
@@ -670,7 +671,7 @@ def test_a_small_inference_by_a_quick_model_is_answered_at_once() -> None:
     """No task, no thread, no lease."""
 
     async def script(stage: Stage) -> None:
-        reply = stage.plane.infer("m", None, ask(id="7"), None)
+        reply = stage.data.infer("m", None, ask(id="7"), None)
         assert isinstance(reply, Reply)
         assert content(reply) == {
             "model_name": "m",
@@ -737,7 +738,7 @@ def test_many_binary_strings_are_taken_apart_in_a_thread(is_quick: bool) -> None
         size = ON_LOOP_BYTES // 5 * 5 + 5
         text = json.dumps({"inputs": [{**entry, "parameters": {"binary_data_size": size}}]}).encode()
         data = b"\1\0\0\0a" * (size // 5)
-        reply = stage.plane.infer("m", None, text + data, str(len(text)))
+        reply = stage.data.infer("m", None, text + data, str(len(text)))
         assert not isinstance(reply, Reply)
         assert stage.leases == 1
         with pytest.raises(Failure) as caught:
@@ -866,15 +867,15 @@ def test_what_the_server_and_a_model_are() -> None:
         stage.add(12, *LOADED)
         stage.add(13, *FAILED)
         stage.executable.info = {"labels": "x"}
-        assert content(stage.plane.server_metadata())["extensions"] == ["binary_tensor_data"]
-        assert content(stage.plane.server_metadata(("more",)))["extensions"] == ["binary_tensor_data", "more"]
-        found = content(stage.plane.model_metadata("m", 1))
+        assert content(stage.control.server_metadata())["extensions"] == ["binary_tensor_data"]
+        assert content(stage.control.server_metadata(("more",)))["extensions"] == ["binary_tensor_data", "more"]
+        found = content(stage.control.model_metadata("m", 1))
         assert (found["versions"], found["rt_info"]) == (["1", "12"], {"model_info": {"labels": "x"}})
         assert found["inputs"] == [{"name": "b", "datatype": "FP32", "shape": [1, 10]}]
-        assert "rt_info" not in content(stage.plane.model_metadata("m", None))
+        assert "rt_info" not in content(stage.control.model_metadata("m", None))
         for version, code in ((0, Code.VERSION_MISSING), (9, Code.VERSION_MISSING), (13, Code.VERSION_NOT_LOADED_YET)):
             with pytest.raises(Failure) as caught:
-                stage.plane.model_metadata("m", version)
+                stage.control.model_metadata("m", version)
             assert caught.value.code is code
 
     play(script)
@@ -889,8 +890,8 @@ def test_the_version_of_a_pipeline_is_ignored(version: int | None) -> None:
         pipeline = stage.registry.add_pipeline(blueprint)
         pipeline.begin()
         pipeline.swap(Instance(blueprint, FakeExecutable(1)), None)
-        assert content(stage.plane.model_metadata("p", version))["versions"] == ["1"]
-        assert stage.plane.model_ready("p", version) == Reply(200, [])
+        assert content(stage.control.model_metadata("p", version))["versions"] == ["1"]
+        assert stage.control.model_ready("p", version) == Reply(200, [])
 
     play(script)
 
@@ -925,7 +926,7 @@ def test_the_index_of_the_repository() -> None:
 
 def index(stage: Stage, body: bytes = b"") -> Any:
     """What the repository holds."""
-    return content(stage.plane.repository_index(body))
+    return content(stage.control.repository_index(body))
 
 
 def test_models_are_loaded_and_unloaded_by_request() -> None:
@@ -941,10 +942,10 @@ def test_models_are_loaded_and_unloaded_by_request() -> None:
             asked.append(f"unload {name}")
 
         stage.manager.load, stage.manager.unload = load, unload  # type: ignore[attr-defined]
-        assert content(await stage.plane.load_model("m", b"{}")) == {}
-        assert content(await stage.plane.unload_model("m")) == {}
+        assert content(await stage.control.load_model("m", b"{}")) == {}
+        assert content(await stage.control.unload_model("m")) == {}
         with pytest.raises(Failure) as caught:
-            await stage.plane.load_model("m", b'{"parameters": {"config": "{}"}}')
+            await stage.control.load_model("m", b'{"parameters": {"config": "{}"}}')
         assert caught.value.code is Code.PARAMETERS_UNREADABLE
         assert asked == ["load m", "unload m"]
 

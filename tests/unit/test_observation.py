@@ -17,8 +17,10 @@ from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings, N
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.engine.base import Inference
 from tornado_ovms.metrics import Metrics
+from tornado_ovms.serving.controlplane import ControlPlane
 from tornado_ovms.serving.dataplane import DataPlane
 from tornado_ovms.serving.observation import Cells, Reloads, Timing
+from tornado_ovms.serving.planes import Planes
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.reply import Reply
 from tornado_ovms.serving.servable import Instance
@@ -51,7 +53,11 @@ class Stage:
         self.metrics = Metrics()
         self.metrics.enable(MetricsSettings(enable=True, families=tuple(family.name for family in FAMILIES)))
         self.registry = Registry(self.metrics)
-        self.plane = DataPlane(self.registry, None, self.metrics, InlineExecutor(), Limits(), non_finite)  # type: ignore[arg-type]
+        pool = InlineExecutor()
+        self.planes = Planes(
+            DataPlane(self.registry, pool, Limits(), non_finite),
+            ControlPlane(self.registry, None, self.metrics, pool, Limits()),  # type: ignore[arg-type]
+        )
         self.executable = self.add("m", 1, *LOADED)
         self.add("m", 2, *FAILED)
         self.add("m", 3, *UNLOADING)
@@ -69,10 +75,10 @@ class Stage:
             self.registry.advance(blueprint.key, event)
         return executable
 
-    async def ask(self, call: Callable[[DataPlane], Any]) -> Reply | Failure:
+    async def ask(self, call: Callable[[Planes], Any]) -> Reply | Failure:
         """What came of a call."""
         try:
-            found = call(self.plane)
+            found = call(self.planes)
             reply: Reply = found if isinstance(found, Reply) else await found
         except Failure as failure:
             return failure
@@ -118,27 +124,27 @@ def times(*, answered: bool = True) -> set[tuple[str, Labels]]:
     return found
 
 
-def predict(body: bytes, version: int | None = None, name: str = "m") -> Callable[[DataPlane], Any]:
+def predict(body: bytes, version: int | None = None, name: str = "m") -> Callable[[Planes], Any]:
     """A call."""
-    return lambda plane: plane.predict(name, version, body)
+    return lambda planes: planes.data.predict(name, version, body)
 
 
 def infer(
     body: bytes, version: int | None = None, name: str = "m", header: str | None = None
-) -> Callable[[DataPlane], Any]:
+) -> Callable[[Planes], Any]:
     """A call."""
-    return lambda plane: plane.infer(name, version, body, header)
+    return lambda planes: planes.data.infer(name, version, body, header)
 
 
-def asks(method: str, version: int | None = None, name: str = "m") -> Callable[[DataPlane], Any]:
+def asks(method: str, version: int | None = None, name: str = "m") -> Callable[[Planes], Any]:
     """A call of one of the methods that take a name and a version."""
-    return lambda plane: getattr(plane, method)(name, version)
+    return lambda planes: getattr(planes.control, method)(name, version)
 
 
 PREDICTED = {call("success", TFS, "Predict"), *times()}
 INFERRED = {call("success", KFS, "ModelInfer"), *times()}
 
-RULES: list[tuple[str, Callable[[DataPlane], Any], int, set[tuple[str, Labels]]]] = [
+RULES: list[tuple[str, Callable[[Planes], Any], int, set[tuple[str, Labels]]]] = [
     ("predict", predict(ROWS), 200, PREDICTED),
     ("predict a version", predict(ROWS, 1), 200, PREDICTED),
     ("predict, unknown name", predict(ROWS, name="x"), 404, set()),
@@ -184,16 +190,16 @@ RULES: list[tuple[str, Callable[[DataPlane], Any], int, set[tuple[str, Labels]]]
     ("ready, retired", asks("model_ready", 4), 404, {call("success", KFS, "ModelReady", None)}),
     ("ready, unknown name", asks("model_ready", name="x"), 404, set()),
     ("ready, unknown version", asks("model_ready", 9), 404, set()),
-    ("live", lambda plane: plane.live(), 200, set()),
-    ("server metadata", lambda plane: plane.server_metadata(), 200, set()),
-    ("metrics", lambda plane: plane.metrics(openmetrics=False), 200, set()),
+    ("live", lambda planes: planes.control.live(), 200, set()),
+    ("server metadata", lambda planes: planes.control.server_metadata(), 200, set()),
+    ("metrics", lambda planes: planes.control.metrics(openmetrics=False), 200, set()),
 ]
 
 
 @pytest.mark.parametrize("is_quick", [True, False])
 @pytest.mark.parametrize(("request_", "status", "rises"), [rule[1:] for rule in RULES], ids=[rule[0] for rule in RULES])
 def test_what_counts_as_what(
-    request_: Callable[[DataPlane], Any],
+    request_: Callable[[Planes], Any],
     status: int,
     rises: set[tuple[str, Labels]],
     is_quick: bool,  # noqa: FBT001
@@ -217,7 +223,7 @@ def test_what_counts_as_what(
 @pytest.mark.parametrize(
     ("ask", "api", "method"), [(predict(ROWS), TFS, "Predict"), (infer(TENSOR), KFS, "ModelInfer")]
 )
-def test_an_inference_that_fails(ask: Callable[[DataPlane], Any], api: str, method: str) -> None:
+def test_an_inference_that_fails(ask: Callable[[Planes], Any], api: str, method: str) -> None:
     """A failure, and no time is observed."""
 
     async def script(stage: Stage) -> None:
@@ -278,12 +284,12 @@ def current(stage: Stage) -> float:
 
 @pytest.mark.parametrize("ask", [predict(ROWS), infer(TENSOR)], ids=["predict", "infer"])
 @pytest.mark.parametrize("end", ["answer", "failure", "cancel"])
-def test_a_request_is_current_from_its_arrival(ask: Callable[[DataPlane], Any], end: str) -> None:
+def test_a_request_is_current_from_its_arrival(ask: Callable[[Planes], Any], end: str) -> None:
     """Also while it waits for an infer request, which is what autoscalers want to know; until it is over, however it ends."""
 
     async def script(stage: Stage) -> None:
         stage.executable.gate = asyncio.Event()
-        waiting = [asyncio.ensure_future(ask(stage.plane)) for _ in range(3)]
+        waiting = [asyncio.ensure_future(ask(stage.planes)) for _ in range(3)]
         assert current(stage) == 3
         await asyncio.sleep(0)
         assert current(stage) == 3

@@ -10,6 +10,7 @@ import pytest
 
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.serving.manager import Outcome
+from tornado_ovms.serving.planes import Planes
 from tornado_ovms.serving.reply import Reply
 from tornado_ovms.serving.siblings import Errands, Siblings
 from tornado_ovms.workers.frames import Topic
@@ -94,9 +95,14 @@ class FakeLink:
         self.told.append(topic)
 
 
+def planes(plane: FakePlane) -> Planes:
+    """One plane for everything."""
+    return Planes(plane, plane)  # type: ignore[arg-type]
+
+
 def pair(manager: FakeManager | None = None, plane: FakePlane | None = None) -> Siblings:
     """What a worker has of another one."""
-    errands = Errands(manager or FakeManager(), plane or FakePlane())  # type: ignore[arg-type]
+    errands = Errands(manager or FakeManager(), planes(plane or FakePlane()))  # type: ignore[arg-type]
     return Siblings(FakeLink(errands))  # type: ignore[arg-type]
 
 
@@ -186,7 +192,7 @@ def test_news() -> None:
 
     async def play() -> None:
         manager = FakeManager()
-        errands = Errands(manager, FakePlane())  # type: ignore[arg-type]
+        errands = Errands(manager, planes(FakePlane()))  # type: ignore[arg-type]
         link = FakeLink(errands)
         siblings = Siblings(link)  # type: ignore[arg-type]
         siblings.wake()

@@ -31,9 +31,18 @@ HINTS: Final = {
 }
 
 
+OUR_HINTS: Final = {"image": "LATENCY"}
+"""Where another one is better for this server, as KServe and MLServer have their own: with two workers each has one core."""
+
+
 def settings(name: str) -> dict[str, str]:
     """The plugin's settings for a model."""
     return {"PERFORMANCE_HINT": HINTS[name], "INFERENCE_PRECISION_HINT": PRECISION}
+
+
+def own_settings(name: str) -> dict[str, str]:
+    """The same for this server."""
+    return settings(name) | {"PERFORMANCE_HINT": OUR_HINTS.get(name, HINTS[name])}
 
 
 def _weights(random: np.random.Generator, *shape: int) -> ov.Node:
@@ -127,7 +136,7 @@ def path(folder: Path, name: str) -> Path:
 
 
 def _entry(folder: Path, name: str, **more: object) -> dict[str, object]:
-    return {"config": {"name": name, "base_path": str(folder / name), "plugin_config": settings(name), **more}}
+    return {"config": {"name": name, "base_path": str(folder / name), "plugin_config": own_settings(name), **more}}
 
 
 def _configuration(folder: Path, file: str, *entries: dict[str, object]) -> None:

@@ -71,6 +71,8 @@ def server_settings(arguments: Arguments, folder: str, cpus: int) -> ServerSetti
         addresses=_addresses(arguments),
         rest_workers=arguments.number("rest_workers") or min(max(MIN_REST_WORKERS, cpus), MAX_REST_WORKERS),
         workers=arguments.number("workers") or default_workers(cpus),
+        drain_delay=arguments.number("drain_delay"),
+        drain_timeout=arguments.number("drain_timeout"),
         file_system_poll_wait_seconds=arguments.number("file_system_poll_wait_seconds"),
         sequence_cleaner_poll_wait_minutes=arguments.number("sequence_cleaner_poll_wait_minutes"),
         nireq=arguments.number("nireq"),

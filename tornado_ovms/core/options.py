@@ -151,6 +151,14 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
             shown="one for each 8 CPUs",
         ),
         Option(
+            "drain_delay",
+            Kind.U32,
+            "Seconds after SIGTERM in which requests are still accepted while /v2/health/ready already says no: as long as "
+            "load balancers need to notice.",
+            0,
+        ),
+        Option("drain_timeout", Kind.U32, "Seconds after that in which requests may end.", 10),
+        Option(
             "non_finite",
             Kind.TEXT,
             "How NaN and the infinities are written in answers.",

@@ -214,7 +214,8 @@ class ServerSettings:
 
     ``metrics`` is what the command line says; a ``monitoring`` section of the configuration file may stand in for it.
     ``addresses`` are host names, IPv4 or IPv6 addresses to listen on; ``rest_port`` 0 means that the kernel chooses.
-    ``warnings`` are about options that were given in vain: for the log, once there is one.
+    ``drain_delay`` and ``drain_timeout`` are seconds. ``warnings`` are about options that were given in vain: for the log,
+    once there is one.
     """
 
     config_path: str | None = None
@@ -223,6 +224,8 @@ class ServerSettings:
     addresses: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - the reference's default: containers need it
     rest_workers: int = 2
     workers: int = 1
+    drain_delay: int = 0
+    drain_timeout: int = 10
     file_system_poll_wait_seconds: int = 1
     sequence_cleaner_poll_wait_minutes: int = 5
     nireq: int = 0

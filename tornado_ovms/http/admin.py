@@ -10,24 +10,24 @@ from tornado_ovms.http.routes import Request, route
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from tornado_ovms.serving.dataplane import DataPlane
+    from tornado_ovms.serving.planes import Planes
     from tornado_ovms.serving.reply import Reply
 
 
-def config_status(plane: DataPlane, request: Request) -> Reply:
+def config_status(planes: Planes, request: Request) -> Reply:
     """``GET /v1/config``; ``?verbose=1`` adds the reasons of failures (ours)."""
     verbose = parse_qs(request.query).get("verbose", ["0"])[-1]
-    return plane.config_status(verbose=verbose not in ("0", "false"))
+    return planes.control.config_status(verbose=verbose not in ("0", "false"))
 
 
-def reload(plane: DataPlane, _request: Request) -> Awaitable[Reply]:
+def reload(planes: Planes, _request: Request) -> Awaitable[Reply]:
     """``POST /v1/config/reload``; the body is ignored."""
-    return plane.reload()
+    return planes.control.reload()
 
 
-def metrics(plane: DataPlane, request: Request) -> Awaitable[Reply]:
+def metrics(planes: Planes, request: Request) -> Awaitable[Reply]:
     """``GET /metrics``, in the format that the client asks for."""
-    return plane.metrics(openmetrics="application/openmetrics-text" in request.headers.get("Accept", ""))
+    return planes.control.metrics(openmetrics="application/openmetrics-text" in request.headers.get("Accept", ""))
 
 
 ROUTES: Final = (

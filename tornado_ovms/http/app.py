@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import CorsSettings
-    from tornado_ovms.serving.dataplane import DataPlane
+    from tornado_ovms.serving.planes import Planes
 
 log = logging.getLogger("serving")
 
@@ -66,18 +66,22 @@ class Edge(httputil.HTTPServerConnectionDelegate):
     """Makes an ``Exchange`` for each request.
 
     Args:
-        plane: what answers.
+        planes: what answers.
         cors: the headers of every answer.
         body_bytes: the largest body that is read.
         pool: threads for the compression of large answers.
         traffic: what hears of every answer.
         is_managed: whether clients may load and unload models.
         tells_timing: whether answers say how long they took (``Server-Timing``).
+
+    Attributes:
+        open: the requests of which the head has come, and that are not answered yet.
+        is_draining: set when the server is about to end: then clients are told to close their connections.
     """
 
     def __init__(
         self,
-        plane: DataPlane,
+        planes: Planes,
         cors: CorsSettings,
         body_bytes: int,
         pool: Executor,
@@ -86,19 +90,35 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         is_managed: bool = False,
         tells_timing: bool = False,
     ) -> None:
-        self.plane = plane
+        self.planes = planes
         self.body_bytes = body_bytes
         self.pool = pool
         self.traffic = traffic
         self.tells_timing = tells_timing
         self.heads = Heads(cors)
+        self.is_draining = False
         self.open: set[Exchange] = set()
+        self._idle: asyncio.Future[None] | None = None
         # Clients ask for the same few paths again and again; those that do not must not fill the memory.
         self.find = lru_cache(maxsize=1024)(partial(_find, MANAGED_ROUTES if is_managed else ROUTES))
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> Exchange:  # noqa: ARG002
         """See Tornado."""
         return Exchange(self, request_conn)
+
+    def leave(self, exchange: Exchange) -> None:
+        """A request has been answered, or given up."""
+        self.open.discard(exchange)
+        if self._idle is not None and not self.open:
+            self._idle.set_result(None)
+            self._idle = None
+
+    async def idle(self) -> None:
+        """Wait until no request is being received or answered."""
+        if self.open:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
 
 
 def _find(routes: Sequence[Route], method: str, path: str) -> Target | Reply:
@@ -144,12 +164,17 @@ class Exchange(httputil.HTTPMessageDelegate):
 
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
         """The request's head is there: find out where it goes, and refuse what is too large before it is sent."""
+        self._edge.open.add(self)
         self._method = start_line.method
         self._path, _, self._query = start_line.path.partition("?")
         self._headers = flat = flatten(headers)
-        self._persistence = persistence(start_line, flat)
+        if "Connection" in flat:
+            self._persistence = persistence(start_line.version, flat["Connection"])
         self._request_id = self._edge.traffic.request_id(flat.get(GIVEN_REQUEST_ID))
-        if status := _refuse_head(start_line.path, flat):
+        # Nearly no request has one of these.
+        if (len(start_line.path) > LINE_BYTES or "Transfer-Encoding" in flat or "Expect" in flat) and (
+            status := _refuse_head(start_line.path, flat)
+        ):
             self._refuse(Reply(status, [], TEXT))
             return
         self._target = self._edge.find(self._method, self._path)
@@ -176,7 +201,6 @@ class Exchange(httputil.HTTPMessageDelegate):
             if size < PACK_BYTES or (size <= ON_LOOP_BYTES and not self._coding(found, size)):
                 self._write(found, size, close=found.status == HTTPStatus.METHOD_NOT_ALLOWED)
                 return
-        self._edge.open.add(self)
         self.task = asyncio.ensure_future(self._answer(found))
         self.task.add_done_callback(self._done)
         # Without that Tornado tells only of connections that close before their request is complete.
@@ -188,11 +212,13 @@ class Exchange(httputil.HTTPMessageDelegate):
         A task that has not begun is left to: what it is going to await may hold a lease, which it would never give
         back.
         """
-        if self.task is not None and self._begun:
+        if self.task is None:
+            self._edge.leave(self)
+        elif self._begun:
             self.task.cancel()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._edge.open.discard(self)
+        self._edge.leave(self)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("An answer could not be written", exc_info=error)
 
@@ -213,7 +239,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         if isinstance(target, Reply):
             return target
         try:
-            return target.endpoint(self._edge.plane, Request(target, self._query, self._headers, self._take_body()))
+            return target.endpoint(self._edge.planes, Request(target, self._query, self._headers, self._take_body()))
         except Exception as error:  # noqa: BLE001 - it is answered, and logged unless foreseen
             return self._explain(error)
 
@@ -267,7 +293,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             self._request_id,
             None if reply.status == HTTPStatus.NO_CONTENT else size,
             headers,
-            "close" if close else self._persistence,
+            "close" if close or self._edge.is_draining else self._persistence,
         )
 
     def _write(self, reply: Reply, size: int, *, close: bool = False) -> None:
@@ -290,6 +316,8 @@ class Exchange(httputil.HTTPMessageDelegate):
 
     def _tell(self, reply: Reply, sent: int) -> None:
         """Let it be counted, and logged."""
+        if self.task is None:
+            self._edge.leave(self)
         route = self._target.template if isinstance(self._target, Target) else OTHER
         self._edge.traffic.answered(
             Answered(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tornado.httputil import HTTPHeaders, RequestStartLine
+    from tornado.httputil import HTTPHeaders
 
     from tornado_ovms.core.settings import CorsSettings
 
@@ -89,9 +89,14 @@ def flatten(headers: HTTPHeaders) -> dict[str, str]:
     return flat
 
 
-def persistence(start_line: RequestStartLine, headers: dict[str, str]) -> str:
-    """What an answer has to say in ``Connection`` so that the client knows what Tornado is going to do (RFC 9112 §9.3)."""
-    wish = headers.get("Connection", "").lower()
-    if start_line.version == "HTTP/1.1":
+def persistence(version: str, wish: str) -> str:
+    """What an answer has to say in ``Connection`` so that the client knows what Tornado is going to do (RFC 9112 §9.3).
+
+    Args:
+        version: of HTTP, as in the request line.
+        wish: what the request says in ``Connection``.
+    """
+    wish = wish.lower()
+    if version == "HTTP/1.1":
         return "close" if wish == "close" else ""
     return "Keep-Alive" if wish == "keep-alive" else ""

@@ -10,61 +10,61 @@ from tornado_ovms.http.routes import Request, route
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from tornado_ovms.serving.dataplane import DataPlane
+    from tornado_ovms.serving.planes import Planes
     from tornado_ovms.serving.reply import Reply
 
 
-def live(plane: DataPlane, _request: Request) -> Reply:
+def live(planes: Planes, _request: Request) -> Reply:
     """``GET /v2/health/live``."""
-    return plane.live()
+    return planes.control.live()
 
 
-def ready(plane: DataPlane, _request: Request) -> Reply:
+def ready(planes: Planes, _request: Request) -> Reply:
     """``GET /v2/health/ready``."""
-    return plane.ready()
+    return planes.control.ready()
 
 
-def model_ready(plane: DataPlane, request: Request) -> Reply:
+def model_ready(planes: Planes, request: Request) -> Reply:
     """``GET /v2/models/NAME[/versions/V]/ready``."""
-    return plane.model_ready(request.name, request.number)
+    return planes.control.model_ready(request.name, request.number)
 
 
-def server(plane: DataPlane, _request: Request) -> Reply:
+def server(planes: Planes, _request: Request) -> Reply:
     """``GET /v2``."""
-    return plane.server_metadata()
+    return planes.control.server_metadata()
 
 
-def managed_server(plane: DataPlane, _request: Request) -> Reply:
+def managed_server(planes: Planes, _request: Request) -> Reply:
     """``GET /v2`` of a server whose repository may be managed."""
-    return plane.server_metadata(("model_repository", "model_repository(unload_dependents)"))
+    return planes.control.server_metadata(("model_repository", "model_repository(unload_dependents)"))
 
 
-def metadata(plane: DataPlane, request: Request) -> Reply:
+def metadata(planes: Planes, request: Request) -> Reply:
     """``GET /v2/models/NAME[/versions/V][/]``."""
-    return plane.model_metadata(request.name, request.number)
+    return planes.control.model_metadata(request.name, request.number)
 
 
-def infer(plane: DataPlane, request: Request) -> Reply | Awaitable[Reply]:
+def infer(planes: Planes, request: Request) -> Reply | Awaitable[Reply]:
     """``POST /v2/models/NAME[/versions/V]/infer``."""
     headers = request.headers
-    return plane.infer(
+    return planes.data.infer(
         request.name, request.version, request.body, headers.get(HEADER), headers.get("Content-Encoding", "")
     )
 
 
-def index(plane: DataPlane, request: Request) -> Reply:
+def index(planes: Planes, request: Request) -> Reply:
     """``POST /v2/repository/index``."""
-    return plane.repository_index(bytes(request.body))
+    return planes.control.repository_index(bytes(request.body))
 
 
-def load(plane: DataPlane, request: Request) -> Awaitable[Reply]:
+def load(planes: Planes, request: Request) -> Awaitable[Reply]:
     """``POST /v2/repository/models/NAME/load``."""
-    return plane.load_model(request.name, bytes(request.body))
+    return planes.control.load_model(request.name, bytes(request.body))
 
 
-def unload(plane: DataPlane, request: Request) -> Awaitable[Reply]:
+def unload(planes: Planes, request: Request) -> Awaitable[Reply]:
     """``POST /v2/repository/models/NAME/unload``."""
-    return plane.unload_model(request.name)
+    return planes.control.unload_model(request.name)
 
 
 _MODEL: Final = r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>\d+))?"

@@ -16,7 +16,7 @@ from tornado_ovms.core.status import Code, Failure
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from tornado_ovms.serving.dataplane import DataPlane
+    from tornado_ovms.serving.planes import Planes
     from tornado_ovms.serving.reply import Reply
 
 INT64_MAX: Final = 2**63 - 1
@@ -67,11 +67,11 @@ class Request(NamedTuple):
         Raises:
             Failure: VERSION_MISSING for a number beyond int64.
         """
-        return self.number or None
+        return None if self.target.version is None else self.number or None
 
 
 if TYPE_CHECKING:
-    Endpoint = Callable[[DataPlane, Request], Reply | Awaitable[Reply]]
+    Endpoint = Callable[[Planes, Request], Reply | Awaitable[Reply]]
 
 
 class Route(NamedTuple):

@@ -10,31 +10,31 @@ from tornado_ovms.http.routes import VERSION, Request, route
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from tornado_ovms.serving.dataplane import DataPlane
+    from tornado_ovms.serving.planes import Planes
     from tornado_ovms.serving.reply import Reply
 
 
-def predict(plane: DataPlane, request: Request) -> Reply | Awaitable[Reply]:
+def predict(planes: Planes, request: Request) -> Reply | Awaitable[Reply]:
     """``POST /v1/models/NAME[/versions/V|/labels/L]:predict``."""
-    return plane.predict(
+    return planes.data.predict(
         request.name, request.version, bytes(request.body), request.headers.get("Content-Encoding", "")
     )
 
 
-def not_here(_plane: DataPlane, request: Request) -> Reply:
+def not_here(_planes: Planes, request: Request) -> Reply:
     """``:classify`` and ``:regress``, which the reference knows and does not have."""
     _ = request.version  # a number beyond int64 is told of first
     raise Failure(Code.RESOURCE_NOT_FOUND)
 
 
-def status(plane: DataPlane, request: Request) -> Reply:
+def status(planes: Planes, request: Request) -> Reply:
     """``GET /v1/models/NAME[/versions/V|/labels/L]``."""
-    return plane.status(request.name, request.version)
+    return planes.control.status(request.name, request.version)
 
 
-def metadata(plane: DataPlane, request: Request) -> Reply:
+def metadata(planes: Planes, request: Request) -> Reply:
     """``GET /v1/models/NAME[/versions/V|/labels/L]/metadata``."""
-    return plane.metadata(request.name, request.version)
+    return planes.control.metadata(request.name, request.version)
 
 
 _MODEL: Final = rf"/v1/models/(?P<name>[^/:]+){VERSION}"

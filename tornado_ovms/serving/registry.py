@@ -268,6 +268,17 @@ class Registry:
             raise Failure(Code.MODEL_MISSING)
         return found
 
+    def version(self, name: str, number: int | None) -> Version:
+        """A version of a model or pipeline, by default the default version.
+
+        Raises:
+            Failure: MODEL_MISSING or VERSION_MISSING.
+        """
+        model = self.models.get(name) or self.pipelines.get(name)
+        if model is None:
+            raise Failure(Code.MODEL_MISSING)
+        return model.version(number)
+
     def add_model(self, name: str) -> Model:
         """The model of that name, made known if it was not."""
         return self.models.setdefault(name, Model(name))

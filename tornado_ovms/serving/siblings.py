@@ -20,8 +20,8 @@ from tornado_ovms.workers.frames import Topic
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
-    from tornado_ovms.serving.dataplane import DataPlane
     from tornado_ovms.serving.manager import Manager
+    from tornado_ovms.serving.planes import Planes
     from tornado_ovms.workers.link import Link
 
 
@@ -145,22 +145,26 @@ class Siblings:
         return Reply(told["status"], [rest], headers=tuple((name, value) for name, value in told["headers"]))
 
 
+ALONE: Final = Siblings()
+"""A server of one process has none."""
+
+
 class Errands:
     """What siblings ask for.
 
     Args:
         manager: what keeps this worker up to date.
-        plane: what answers requests that are forwarded to it.
+        planes: what answers requests that are forwarded to it, and tells what it has counted.
     """
 
-    def __init__(self, manager: Manager, plane: DataPlane) -> None:
+    def __init__(self, manager: Manager, planes: Planes) -> None:
         self._manager = manager
-        self._plane = plane
+        self._planes = planes
 
     async def answer(self, topic: Topic, payload: bytes) -> bytes:
         """Answer a question."""
         if topic is Topic.METRICS:
-            return await self._plane.snapshot()
+            return await self._planes.control.snapshot()
         if topic is Topic.RELOAD:
             return _write_outcome(await self._manager.reload())
         if topic in (Topic.PREDICT, Topic.INFER):
@@ -181,9 +185,9 @@ class Errands:
         asked, body = _split(payload)
         try:
             found = (
-                self._plane.predict(body=body, **asked)
+                self._planes.data.predict(body=body, **asked)
                 if topic is Topic.PREDICT
-                else self._plane.infer(body=body, **asked)
+                else self._planes.data.infer(body=body, **asked)
             )
             reply = found if isinstance(found, Reply) else await found
         except Failure as failure:

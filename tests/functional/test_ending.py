@@ -1,0 +1,129 @@
+"""How a server ends: what it still answers after SIGTERM, and what clients see of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests import models
+from tests.functional.repository import Repository
+from tests.functional.servers import Server, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROW = json.dumps({"instances": [[0.0] * 10]}).encode()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A quick model and one that takes its time."""
+    made = Repository(tmp_path)
+    made.put("plus", 1, models.adder((1, 10)))
+    made.put("heavy", 1, models.heavy(512, 400))
+    made.configure("plus", "heavy")
+    return made
+
+
+def serve(repository: Repository, *options: str) -> Server:
+    """A server with these options."""
+    return Server("--config_path", str(repository.config), *options, log=repository.aside())
+
+
+class Caller(threading.Thread):
+    """Asks on connections that it keeps, as long as the server says that it is ready; counts what came back."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port = port
+        self.statuses: list[int] = []
+        self.reconnected = 0
+
+    def run(self) -> None:
+        """See ``Thread``."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        while True:
+            for method, path, body in (("GET", "/v2/health/ready", None), ("POST", "/v1/models/plus:predict", ROW)):
+                connection.request(method, path, body)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.headers.get("Connection") == "close":
+                    self.reconnected += 1
+                if path == "/v2/health/ready" and answer.status == 503:
+                    connection.close()
+                    return
+                self.statuses.append(answer.status)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_under_load_no_request_fails(repository: Repository, workers: int) -> None:
+    """Clients that look whether the server is ready have gone elsewhere before the port closes."""
+    with serve(repository, "--drain_delay", "2", "--workers", str(workers)) as server:
+        callers = [Caller(server.port) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        until(lambda: all(len(caller.statuses) > 100 for caller in callers))
+        server.process.terminate()
+        for caller in callers:
+            caller.join(10)
+            assert not caller.is_alive()
+            assert set(caller.statuses) == {200}
+            assert caller.reconnected >= 1
+        assert server.process.wait(20) == 0
+
+
+def test_in_the_delay_everything_is_still_answered(repository: Repository) -> None:
+    """New connections too; each answer says that the connection is to be closed."""
+    with serve(repository, "--drain_delay", "3") as server:
+        server.process.terminate()
+        until(lambda: server.get("/v2/health/ready").status == 503)
+        answer = server.request("POST", "/v1/models/plus:predict", ROW)
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert server.get("/v2/health/live").status == 200
+        assert server.process.wait(20) == 0
+
+
+def test_a_request_that_has_begun_to_come_is_answered(repository: Repository) -> None:
+    """Although the port is closed before the rest of it is there."""
+    with serve(repository) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as slow:
+            head = f"POST /v1/models/plus:predict HTTP/1.1\r\nHost: here\r\nContent-Length: {len(ROW)}\r\n\r\n"
+            slow.sendall(head.encode() + ROW[:10])
+            until(lambda: server.get("/v2/health/live").status == 200)
+            server.process.terminate()
+            until(lambda: "Waiting for 1 requests to end" in server.said())
+            slow.sendall(ROW[10:])
+            answer = slow.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"\r\nConnection: close\r\n" in answer
+        assert server.process.wait(20) == 0
+
+
+def test_what_does_not_end_is_given_up(repository: Repository) -> None:
+    """After the time that the operator gives, with exit code 0."""
+    with serve(repository, "--drain_timeout", "1") as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as never:
+            never.sendall(b"POST /v1/models/plus:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{")
+            until(lambda: server.get("/v2/health/live").status == 200)
+            server.process.terminate()
+            assert server.process.wait(20) == 0
+        assert "1 requests have not ended in 1 s: they are given up" in server.said()
+
+
+def test_a_second_signal_ends_at_once(repository: Repository) -> None:
+    """Whatever is under way."""
+    with serve(repository, "--drain_delay", "60") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.request("POST", "/v1/models/heavy:predict", json.dumps({"inputs": np.zeros((1, 512, 512)).tolist()}))
+        server.process.terminate()
+        until(lambda: server.get("/v2/health/ready").status == 503)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 128 + signal.SIGINT
+        connection.close()
