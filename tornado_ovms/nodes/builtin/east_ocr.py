@@ -79,7 +79,7 @@ class EastOcr(Cutter):
         texts = self._fit(texts)
         texts = texts.take(suppress(texts.boxes, texts.scores, self._overlap, self._limit))
         picture = self._original.read(inputs["image"])
-        degrees = np.degrees(texts.angles)
+        degrees = np.degrees(texts.angles.astype(np.float64))  # any float32 may be among them, and 1e38 is 6e39 degrees
         pieces = [
             straighten(piece, degree, height) if abs(degree) > self._least_angle else piece
             for piece, degree, height in zip(
