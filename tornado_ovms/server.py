@@ -150,7 +150,9 @@ class _Server:
             if not is_late and not self._listen(server):
                 return 1
             code = 1
-            if await self._start(stopped, manager, metrics) and (not is_late or self._listen(server)):
+            if await self._start(stopped, manager, metrics) and (
+                not is_late or await self._follow(server, siblings, manager)
+            ):
                 siblings.started()
                 # What is there now stays: looking through it for garbage would hold every thread for 30 ms, again and again.
                 gc.freeze()
@@ -167,6 +169,13 @@ class _Server:
             if link is not None:
                 link.close()
             return code
+
+    async def _follow(self, server: Listener, siblings: Siblings, manager: Manager) -> bool:
+        """Open the port beside workers that serve already: with the models that they serve."""
+        for name in await siblings.unloaded():
+            with contextlib.suppress(Failure):  # the configuration does not name it any more
+                await manager.unload(name)
+        return self._listen(server)
 
     def _engine(self) -> OpenVinoEngine | None:
         """The engine, with the cache folder and the CPU extension; None if the latter cannot be loaded."""
@@ -270,7 +279,7 @@ class _Server:
             log.error("Couldn't start model manager")
             log.error("ovms::ModelManager::Start() Error: %s", failure.text)
             return False
-        if settings.demo:
+        if settings.demo and (self._place is None or not self._place.index):
             print(demo.welcome(f"http://127.0.0.1:{settings.rest_port}"), flush=True)
         return True
 

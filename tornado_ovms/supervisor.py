@@ -135,7 +135,11 @@ class _Supervisor:
         failures = 0
         while not self._stopped.is_set():
             begun = time.monotonic()
-            code = await self._run(index)
+            try:
+                code = await self._run(index)
+            except OSError as error:
+                log.error("Worker %d cannot be started: %s", index, error)
+                code = os.EX_OSERR
             if self._stopped.is_set():
                 self._code = self._code or max(code, 0)
                 return

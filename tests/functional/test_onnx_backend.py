@@ -54,6 +54,9 @@ NO_LISTS: Final = "not over /v1: lists do not tell the shape of an input"
 
 CORE: Final = ov.Core()
 
+EXACT: Final = {"plugin_config": {**PRECISE["plugin_config"], "INFERENCE_NUM_THREADS": 1}}
+"""On both sides: how many threads make a sum decides in which order, and quick models are inferred by one."""
+
 
 class Case(NamedTuple):
     """A model that OpenVINO gets right: what is asked, and what it answers in this process."""
@@ -133,7 +136,7 @@ def _dtype(port: Any) -> np.dtype[Any] | None:
 
 
 def _compute(model: ov.Model, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    request = CORE.compile_model(model, "CPU", PRECISE["plugin_config"]).create_infer_request()
+    request = CORE.compile_model(model, "CPU", EXACT["plugin_config"]).create_infer_request()
     for index, array in enumerate(inputs):
         request.set_input_tensor(index, _tensor(array))
     request.infer()
@@ -311,7 +314,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 def serve(serving: Serving, cases: Sequence[Case]) -> None:
     """Serve these and no others."""
-    entries = [{"config": {"name": case.name, "base_path": case.name, "nireq": 1, **PRECISE}} for case in cases]
+    entries = [{"config": {"name": case.name, "base_path": case.name, "nireq": 1, **EXACT}} for case in cases]
     (serving.folder / "config.json").write_text(json.dumps({"model_config_list": entries}))
     connection = http.client.HTTPConnection("127.0.0.1", serving.server.port, timeout=300)
     with contextlib.closing(connection):

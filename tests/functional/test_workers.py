@@ -114,6 +114,14 @@ def test_models_are_loaded_and_unloaded_everywhere(server: Server) -> None:
     assert server.request("POST", "/v2/repository/models/none/load", b"").status == 404
 
 
+def test_what_is_unloaded_stays_so(server: Server) -> None:
+    """Also in a worker that is started again."""
+    assert server.request("POST", "/v2/repository/models/plus/unload", b"").status == 200
+    os.kill(workers(server)[2], signal.SIGKILL)
+    until(lambda: len(re.findall("Started REST server at", server.said())) == WORKERS + 1)
+    assert {value(server) for _ in range(40)} == {404}
+
+
 def test_sequences_do_not_depend_on_the_connection(server: Server) -> None:
     """Each request goes to whichever worker, and the sequence lives in one; both APIs; the limit holds for all together."""
 

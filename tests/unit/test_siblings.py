@@ -31,6 +31,7 @@ class FakeManager:
         self.outcome = outcome
         self.failure = failure
         self.did: list[str] = []
+        self.unloaded = ["m"]
 
     async def reload(self) -> Outcome:
         """See ``Manager``."""
@@ -202,6 +203,7 @@ def test_news() -> None:
         errands.hear(Topic.STARTED)
         assert manager.did == ["wake"]
         assert await siblings.metrics(b"own") == [b"counted"]
+        assert await siblings.unloaded() == ["m"]
         assert not siblings.have_started
         link.all_started.set()
         assert siblings.have_started
@@ -218,7 +220,7 @@ def test_alone() -> None:
         assert await alone.reload(here(CHANGED)) == (CHANGED, 0)
         await alone.manage(Topic.LOAD, "m", well())
         assert alone.owner("m") is None
-        assert list(await alone.metrics(b"")) == []
+        assert list(await alone.metrics(b"")) == list(await alone.unloaded()) == []
         alone.wake()
         alone.started()
 

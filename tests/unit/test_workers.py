@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tornado_ovms.workers import hub
 from tornado_ovms.workers.frames import GONE, Frame, Kind, Topic, join, read_frame, split, write_frame
 from tornado_ovms.workers.hub import Hub
 from tornado_ovms.workers.link import Link, Place
@@ -87,13 +88,13 @@ class Worker:
             await asyncio.Event().wait()
         return self.says or b""
 
-    async def join(self, hub: Hub, count: int) -> None:
+    async def join(self, center: Hub, count: int) -> None:
         """Connect it."""
         ours, theirs = socket.socketpair()
         self.link = Link(Place(self.index, count, os.dup(theirs.fileno()), is_late=False))
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
-        self.line = asyncio.ensure_future(hub.serve(self.index, reader, writer))
+        self.line = asyncio.ensure_future(center.serve(self.index, reader, writer))
         await self.link.open(self.answer, self.heard.append)
 
     async def leave(self) -> None:
@@ -110,10 +111,10 @@ def longest(texts: Sequence[bytes]) -> bytes:
 @asynccontextmanager
 async def team(*says: bytes | Exception | None) -> AsyncIterator[list[Worker]]:
     """Connected workers, by their answers."""
-    hub = Hub(len(says), longest)
+    center = Hub(len(says), longest)
     workers = [Worker(index, each) for index, each in enumerate(says)]
     for worker in workers:
-        await worker.join(hub, len(says))
+        await worker.join(center, len(says))
     await turns()
     try:
         yield workers
@@ -182,6 +183,18 @@ def test_nobody_waits_for_ever() -> None:
     run(play)
 
 
+def test_who_reads_nothing_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or what is meant for it would fill the supervisor's memory."""
+    monkeypatch.setattr(hub, "PENDING_BYTES", 0)
+
+    async def play() -> None:
+        async with team(b"", b"one") as workers:
+            assert await workers[0].link.ask(Topic.PREDICT, b"x", to=1, seconds=99) == {}
+            assert workers[1].asked == []
+
+    run(play)
+
+
 def test_nobody_waits_for_the_dead() -> None:
     """A worker that ends owes no answers."""
 
@@ -230,13 +243,13 @@ def test_all_hear_when_the_last_has_started() -> None:
             await turns()
             assert all(worker.link.all_started.is_set() for worker in workers)
 
-        hub = Hub(1, longest)
+        lonely = Hub(1, longest)
         first, again = Worker(0, b""), Worker(0, b"")
-        await first.join(hub, 1)
+        await first.join(lonely, 1)
         first.link.tell(Topic.STARTED)
         await turns()
         await first.leave()
-        await again.join(hub, 1)
+        await again.join(lonely, 1)
         await turns()
         assert again.link.all_started.is_set()
         await again.leave()

@@ -16,7 +16,7 @@ from tornado_ovms.core.batching import BatchAxes
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import ANY, Shape
 from tornado_ovms.engine.pool import reason
-from tornado_ovms.engine.quick import FLOATS, time_inference
+from tornado_ovms.engine.quick import FLOATS, run, time_inference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +143,9 @@ def check_rows(request: ov.InferRequest, opened: Opened) -> None:
 
 def _first_rows(request: ov.InferRequest, opened: Opened, inputs: Mapping[int, np.ndarray]) -> list[np.ndarray]:
     """The bytes of the first row of each output: NaN equals itself then."""
-    request.infer(inputs)
+    for index, array in inputs.items():
+        request.set_input_tensor(index, ov.Tensor(array))
+    run(request)
     return [
         np.frombuffer(request.get_output_tensor(index).data.take(0, axis).tobytes(), np.uint8)
         for (index, _), axis in zip(opened.prepared.outputs, opened.axes.outputs, strict=True)

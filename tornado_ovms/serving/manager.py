@@ -182,6 +182,11 @@ class Manager:
         """The models of the configuration, also those that were unloaded by request."""
         return sorted(self._models)
 
+    @property
+    def unloaded(self) -> list[str]:
+        """Those of them that were unloaded by request."""
+        return sorted(self._unloaded)
+
     async def load(self, name: str) -> None:
         """Serve a model that was unloaded by request, and try again what has failed of any.
 

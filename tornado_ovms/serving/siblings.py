@@ -116,6 +116,13 @@ class Siblings:
         """Whether there are any."""
         return self._link is not None
 
+    async def unloaded(self) -> Sequence[str]:
+        """The models that the others do not serve, since somebody asked them to unload these."""
+        if self._link is None:
+            return ()
+        answers = await self._link.ask(Topic.UNLOADED, seconds=METRICS_S)
+        return sorted({name for answer in answers.values() if answer is not None for name in json.loads(answer)})
+
     async def metrics(self, own: bytes) -> Sequence[bytes]:
         """The snapshots of the others, and of those that have ended; ``own`` is that of this worker."""
         if self._link is None:
@@ -165,6 +172,8 @@ class Errands:
         """Answer a question."""
         if topic is Topic.METRICS:
             return await self._planes.control.snapshot()
+        if topic is Topic.UNLOADED:
+            return json.dumps(self._manager.unloaded).encode()
         if topic is Topic.RELOAD:
             return _write_outcome(await self._manager.reload())
         if topic in (Topic.PREDICT, Topic.INFER):

@@ -31,6 +31,7 @@ class Topic(Enum):
     RELOAD = "reload"
     LOAD = "load"
     UNLOAD = "unload"
+    UNLOADED = "unloaded"
     METRICS = "metrics"
     PREDICT = "predict"
     INFER = "infer"

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tornado_ovms.workers.frames import GONE, Frame, Kind, Topic, join, read_frame, split, write_frame
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from collections.abc import Callable, Sequence
+
+
+PENDING_BYTES: Final = 64 << 20
+"""A worker that has so much left to read is asked nothing more: it is stuck, and what is meant for it would pile up here."""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,11 @@ class Hub:
             write_frame(self._lines[index], frame)
 
     def _ask(self, index: int, frame: Frame) -> None:
-        others = [other for other in self._lines if other != index and frame.to in (None, other)]
+        others = [
+            other
+            for other, line in self._lines.items()
+            if other != index and frame.to in (None, other) and _pending(line) < PENDING_BYTES
+        ]
         number = next(self._numbers)
         question = _Question(index, frame.number, frame.topic, set(others))
         self._questions[number] = question
@@ -138,3 +146,9 @@ class Hub:
                     question.timer.cancel()
             else:
                 self._settle(number, index, None)
+
+
+def _pending(line: StreamWriter) -> int:
+    """How many bytes a worker has not read yet."""
+    size: int = line.transport.get_write_buffer_size()
+    return size
