@@ -55,7 +55,7 @@ WORKLOADS: Final = {
         Workload("light", "light", (Load(1), Load(8), Load(32), Load(rate=10))),
         Workload("binary", "light", (Load(8),), is_binary=True),
         Workload("resnet", "resnet", (Load(8, patience=2),)),
-        Workload("long", "long", (Load(8, patience=3),)),
+        Workload("long", "long", (Load(8, patience=5),)),
         Workload("image", "image", (Load(8),)),
         Workload("batching", "dense", (Load(32),)),
     )

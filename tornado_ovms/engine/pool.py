@@ -254,13 +254,19 @@ class RequestPool:
         self._end(slot, (Inference(arrays, job.wait_s, slot.ended - slot.started), states))
 
     def _end(self, slot: _Slot, result: tuple[Inference, States] | Failure | None) -> None:
-        """Answer a slot's job, if the answer is still wanted, and give the slot to whoever waits longest."""
+        """Give a slot to whoever waits longest, and answer its job, if the answer is still wanted.
+
+        In this order: the device need not wait until the answer has been written.
+        """
         job, slot.job = slot.job, None
+        self._pass_on(slot)
         if job is not None and not job.future.done():
             if isinstance(result, Failure):
                 job.future.set_exception(result)
             elif result is not None:
                 job.future.set_result(result)
+
+    def _pass_on(self, slot: _Slot) -> None:
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.future.done():
