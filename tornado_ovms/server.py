@@ -105,7 +105,7 @@ class _Server:
         stopped, hung_up = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _stop, stopped, number)
+            loop.add_signal_handler(number, partial(_stop, stopped, number, may_hurry=place is None))
         loop.add_signal_handler(signal.SIGHUP, hung_up.set)
         with (
             _pool("decode", settings.rest_workers) as decoders,
@@ -345,9 +345,12 @@ async def _clean(registry: Registry, loaders: Executor, pause_s: float) -> None:
         await asyncio.get_running_loop().run_in_executor(loaders, allocator.give_back)
 
 
-def _stop(stopped: asyncio.Event, number: int) -> None:
-    """Begin to end; the second time at once, whatever is under way."""
-    if stopped.is_set():
+def _stop(stopped: asyncio.Event, number: int, *, may_hurry: bool) -> None:
+    """Begin to end; the second time at once, whatever is under way.
+
+    A worker leaves that to its supervisor: whoever signals all processes of a service (systemd does) signals workers twice.
+    """
+    if stopped.is_set() and may_hurry:
         print("A second signal: ending at once", flush=True)  # the log's own thread would not come to it
         os._exit(SIGNALLED + number)
     stopped.set()

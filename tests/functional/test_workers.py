@@ -191,6 +191,18 @@ def test_they_end_in_order_with_what_they_have_begun(server: Server, repository:
     assert not any(Path(f"/proc/{process}").exists() for process in ids)
 
 
+def test_a_signal_to_all_of_them_is_one(repository: Repository) -> None:
+    """As systemd sends it: workers hear of it twice, and end in order all the same."""
+    args = ("--config_path", str(repository.config), "--workers", "2", "--drain_delay", "1")
+    with Server(*args, log=repository.aside()) as server:
+        for process in (server.process.pid, *workers(server)):
+            os.kill(process, signal.SIGTERM)
+        until(lambda: server.get("/v2/health/ready").status == 503)
+        assert value(server) == 1.0
+        assert server.process.wait(30) == 0
+    assert server.said().count("Stopped model manager thread") == 2
+
+
 def test_without_a_supervisor_they_end(server: Server) -> None:
     """Nobody would start them again, and nobody would stop them."""
     ids = workers(server)
