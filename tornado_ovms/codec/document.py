@@ -45,8 +45,9 @@ def parse(document: bytes, depth: int, *, ends_at_nul: bool = True) -> Any:
     """
     text, numbers = carve(document) if len(document) >= LONG else (document, [])
     rank = max(each.doubles.ndim for each in numbers) if numbers else 0
-    if _count(text, b"[") + _count(text, b"{") + rank > depth or depth > MAX_DEPTH:
-        _check_depth(document, min(depth, MAX_DEPTH))
+    limit = min(depth, MAX_DEPTH)
+    if _count(text, b"[") + _count(text, b"{") + rank > limit:
+        _check_depth(document, limit)
     try:
         tree = orjson.loads(text)
     except orjson.JSONDecodeError:

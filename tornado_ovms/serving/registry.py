@@ -274,10 +274,7 @@ class Registry:
         Raises:
             Failure: MODEL_MISSING or VERSION_MISSING.
         """
-        model = self.models.get(name) or self.pipelines.get(name)
-        if model is None:
-            raise Failure(Code.MODEL_MISSING)
-        return model.version(number)
+        return self.model(name).version(number)
 
     def add_model(self, name: str) -> Model:
         """The model of that name, made known if it was not."""
