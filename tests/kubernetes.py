@@ -1,0 +1,33 @@
+"""The files for Kubernetes, as tests read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+KUBERNETES = ROOT / "etc/kubernetes"
+
+
+def read(path: str) -> Any:
+    """The one document of a file below etc/kubernetes."""
+    return yaml.safe_load((KUBERNETES / path).read_text("utf-8"))
+
+
+def pod() -> Any:
+    """The template of the Deployment's pods."""
+    return read("base/deployment.yaml")["spec"]["template"]
+
+
+def server() -> Any:
+    """The container of those."""
+    (found,) = pod()["spec"]["containers"]
+    return found
+
+
+def kserve_container() -> Any:
+    """The container of the ClusterServingRuntime."""
+    (found,) = read("kserve/serving-runtime.yaml")["spec"]["containers"]
+    return found
