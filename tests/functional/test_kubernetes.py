@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +16,7 @@ import pytest
 from tests import models
 from tests.functional.real_models import needs_downloads
 from tests.functional.servers import Server, until
-from tests.kubernetes import KUBERNETES, kserve_container, pod, read, server
+from tests.kubernetes import KUBERNETES, kserve_container, pod, prometheus_rule, read, server
 from tools.make_demo_models import Source
 
 if TYPE_CHECKING:
@@ -39,6 +43,20 @@ KSERVE = Source(
 )
 """The types of KServe's own library, which are made from its custom resource definitions."""
 
+PROMETHEUS_OPERATOR = ("cloudcoil==0.6.0", "cloudcoil-models-prometheus-operator==0.80.1.0")
+"""The operator's types, made from its custom resource definitions."""
+
+# Tells what they do not take, or leave over, of each document of a list; nothing if all is well.
+JUDGE = """
+import json, sys
+from cloudcoil.models.prometheus_operator import v1
+
+for document in json.load(sys.stdin):
+    model = getattr(v1, document["kind"]).model_validate(document)
+    if model.model_dump(by_alias=True, exclude_unset=True, mode="json") != document:
+        print(document["kind"])
+"""
+
 
 def probe(running: Server, container: Any, kind: str) -> bool:
     """What the kubelet concludes of one probe."""
@@ -59,10 +77,8 @@ def test_the_life_of_a_pod(tmp_path: Path) -> None:
     words = [re.sub("=/(config|cache)", rf"={tmp_path}/\1", word) for word in server()["args"]]
     with Server(*words, log=tmp_path / "server.log") as running:
         assert [probe(running, server(), kind) for kind in ("startup", "liveness", "readiness")] == [True] * 3
-        assert (
-            b"ovms_current_requests"
-            in running.get(read("monitoring/service-monitor.yaml")["spec"]["endpoints"][0]["path"]).body
-        )
+        (endpoint,) = read("monitoring/service-monitor.yaml")["spec"]["endpoints"]
+        assert b"ovms_current_requests" in running.get(endpoint["path"]).body
         start = time.monotonic()
         running.process.terminate()
         until(lambda: not probe(running, server(), "readiness"))
@@ -132,3 +148,25 @@ def test_the_types_of_kserve(path: str, kind: str) -> None:
     assert strange(document, kind, known) == []
     document["spec"]["bogus"] = 1
     assert strange(document, kind, known) == ["/spec/bogus"]
+
+
+@needs_downloads
+def test_the_types_of_the_prometheus_operator(tmp_path: Path) -> None:
+    """They take the ServiceMonitor and the PrometheusRule, and know every key."""
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary=:all:", "--target", str(tmp_path)]
+    subprocess.run([*install, *PROMETHEUS_OPERATOR], check=True)
+    monitor, wrong = read("monitoring/service-monitor.yaml"), read("monitoring/service-monitor.yaml")
+    wrong["spec"]["endpoints"][0]["bogus"] = 1
+
+    def judge(*documents: Any) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", JUDGE],
+            input=json.dumps(documents),
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert judge(monitor, prometheus_rule()) == ""
+    assert judge(wrong) == "ServiceMonitor\n"

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import kubernetes_validate
 import pytest
 import yaml
-from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 
-from tests.kubernetes import KUBERNETES, ROOT, kserve_container, pod, read, server
+from tests.kubernetes import KUBERNETES, PAGE, ROOT, kserve_container, pod, prometheus_rule, read, server
 from tornado_ovms.core.arguments import Arguments, parse
 from tornado_ovms.core.checks import Machine, find_conflict, find_fault
 from tornado_ovms.core.command_line import server_settings
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 OLDEST, NEWEST = "1.27", kubernetes_validate.latest_version()
 LABELS = {"app.kubernetes.io/name": "tornado-ovms"}
 CONFIG = KUBERNETES / "base/config.json"
-PAGE = (ROOT / "docs/kubernetes.md").read_text("utf-8")
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text("utf-8")
 BY_KUBERNETES = [
     "base/deployment.yaml",
@@ -58,12 +56,6 @@ def kustomize(kubectl: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def known_to_prometheus(document: Any) -> None:
-    """Fail unless the operator's types take the document and nothing of it is left over."""
-    model = getattr(prometheus_operator, document["kind"]).model_validate(document)
-    assert model.model_dump(by_alias=True, exclude_unset=True, mode="json") == document
-
-
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("path", BY_KUBERNETES)
 def test_the_published_schemas_of_kubernetes(path: str, version: str) -> None:
@@ -72,30 +64,17 @@ def test_the_published_schemas_of_kubernetes(path: str, version: str) -> None:
 
 
 def test_a_wrong_key_would_be_found() -> None:
-    """The schemas are the strict ones, and so are the operator's types."""
+    """The schemas are the strict ones."""
     service = read("base/service.yaml")
     service["spec"]["ports"][0]["targetport"] = "http"
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(service, NEWEST, strict=True)
-    monitor = read("monitoring/service-monitor.yaml")
-    monitor["spec"]["endpoints"][0]["intervall"] = "15s"
-    with pytest.raises(AssertionError):
-        known_to_prometheus(monitor)
-
-
-def test_the_types_of_the_prometheus_operator() -> None:
-    """They know all of the ServiceMonitor."""
-    known_to_prometheus(read("monitoring/service-monitor.yaml"))
 
 
 def test_the_alerts_as_a_rule_of_the_operator() -> None:
-    """The page's command makes a PrometheusRule that its types take, and has all alerts."""
-    (script,) = re.findall(r"```sh\n(\{\n.+?\n\}) \| kubectl apply -f -\n```", PAGE, re.DOTALL)
-    made = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S607
-    document = yaml.safe_load(made)
-    known_to_prometheus(document)
+    """The page's command makes a PrometheusRule of them all."""
     rules = yaml.safe_load((ROOT / "etc/prometheus/tornado-ovms.rules.yml").read_text("utf-8"))
-    assert document["spec"] == rules
+    assert prometheus_rule()["spec"] == rules
 
 
 def test_every_file_is_of_use() -> None:
