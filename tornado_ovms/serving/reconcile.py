@@ -140,14 +140,14 @@ class Reconciler:
                 done = dataclasses.replace(done, changed=True)
             else:
                 break
-        await self._elsewhere.keep(
-            {there.blueprint.path for there in self._registry.current().values() if there.status.state is not State.END}
-            | {attempt.blueprint.path for attempt in self._failed.values()}
-        )
         if ours := self._disposals - late:
             _, pending = await asyncio.wait(ours, timeout=UNLOADING_WAIT_S)
             for disposal in pending:
                 disposal.add_done_callback(lambda _: self._on_late_end())
+        await self._elsewhere.keep(
+            {there.blueprint.path for there in self._registry.current().values() if there.status.state is not State.END}
+            | {attempt.blueprint.path for attempt in self._failed.values()}
+        )
         return done
 
     def _aspired(self, wishes: Mapping[str, Wish], tried: set[Key], *, retry: bool) -> tuple[list[Blueprint], set[Key]]:
