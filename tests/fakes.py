@@ -14,7 +14,8 @@ from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import Layout, Precision, Shape, TensorSpec
 from tornado_ovms.engine.base import ExecutableStats, Inference
 from tornado_ovms.serving.clock import Clock
-from tornado_ovms.storage import Found, VersionFolder
+from tornado_ovms.serving.elsewhere import Elsewhere
+from tornado_ovms.storage.base import Found, VersionFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -216,6 +217,52 @@ class FakeStorage:
             (),
             (base_path, *(f"{base_path}/{number}" for number in self.folders[base_path])),
         )
+
+
+class FakeRemote:
+    """Versions elsewhere, by URL: a stamp for each that stands for its files, or why they cannot be seen.
+
+    What is fetched waits at ``gate``; ``broken`` has the paths of versions that cannot be fetched.
+    """
+
+    def __init__(self) -> None:
+        self.folders: dict[str, dict[int, int] | Failure] = {}
+        self.broken: set[str] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.here: set[str] = set()
+        self.fetched: list[str] = []
+
+    def versions(self, base_path: str) -> Found:
+        """See ``RemoteStorage``."""
+        found = self.folders[base_path]
+        if isinstance(found, Failure):
+            raise found
+        return Found(
+            {
+                number: VersionFolder(f"/copies/{number}-{stamp}", (("model.xml", 1, stamp),))
+                for number, stamp in found.items()
+            },
+            (),
+        )
+
+    def fetch(self, blueprint: Blueprint) -> None:
+        """See ``RemoteStorage``."""
+        self.gate.wait()
+        if blueprint.path in self.broken:
+            raise Failure(Code.REPOSITORY, blueprint.path)
+        self.fetched.append(blueprint.path)
+        self.here.add(blueprint.path)
+
+    def release(self, path: str) -> None:
+        """See ``RemoteStorage``."""
+        self.here.remove(path)
+
+
+def elsewhere(remote: FakeRemote, threads: Executor | None = None) -> Elsewhere:
+    """What looks there and copies from there, at once unless there are threads for it."""
+    inline = threads or InlineExecutor()
+    return Elsewhere(remote, inline, inline, comes_back=True)  # type: ignore[arg-type]
 
 
 class FakeWatcher:

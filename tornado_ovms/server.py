@@ -34,6 +34,7 @@ from tornado_ovms.nodes.library import open_library
 from tornado_ovms.serving.clock import Clock
 from tornado_ovms.serving.controlplane import ControlPlane
 from tornado_ovms.serving.dataplane import DataPlane
+from tornado_ovms.serving.elsewhere import Elsewhere
 from tornado_ovms.serving.lookout import Lookout
 from tornado_ovms.serving.manager import Manager, Source
 from tornado_ovms.serving.pipelines import Pipelines
@@ -41,7 +42,9 @@ from tornado_ovms.serving.planes import Planes
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.siblings import Errands, Siblings
 from tornado_ovms.serving.warmup import WarmUp
-from tornado_ovms.storage import LocalStorage
+from tornado_ovms.storage.copies import Copies
+from tornado_ovms.storage.local import LocalStorage
+from tornado_ovms.storage.remote import RemoteStorage
 from tornado_ovms.watch import Watcher
 from tornado_ovms.workers.link import Link
 
@@ -60,6 +63,10 @@ HEADER_BYTES: Final = 128 * 1024
 
 SIGNALLED: Final = 128
 """With the number of a signal added to it, the exit code of a process that the signal has ended, as shells tell it."""
+
+LISTERS: Final = 16
+FETCHERS: Final = 4
+"""Threads for repositories elsewhere. They wait for the network: a store that hangs should not keep others from answering."""
 
 LAG_PAUSE_S: Final = 0.1
 LATE_S: Final = 1.0
@@ -111,6 +118,8 @@ class _Server:
             _pool("decode", settings.rest_workers) as decoders,
             _pool("load", 1) as loaders,
             _pool("scan", 1) as scanner,
+            _pool("list", LISTERS) as listers,
+            _pool("fetch", FETCHERS) as fetchers,
             _pool("node", settings.rest_workers) as node_threads,
         ):
             engine = self._engine()
@@ -121,7 +130,10 @@ class _Server:
             source = self._source()
             # 0 means never to look without being asked, so that nobody has to watch either.
             watcher = Watcher() if settings.file_system_poll_wait_seconds else None
-            lookout = Lookout(source.config_path, LocalStorage(), watcher, scanner)
+            local = LocalStorage()
+            remote = RemoteStorage(local, Copies())
+            elsewhere = Elsewhere(remote, listers, fetchers, comes_back=watcher is not None)
+            lookout = Lookout(source.config_path, local, watcher, scanner, elsewhere)
             warmup = WarmUp(settings.warmup, settings.limits)
             pipelines = Pipelines(registry, open_library, loaders, node_threads)
             manager = Manager(source, registry, engine, lookout, pipelines, loaders, warmup, Clock())
@@ -150,7 +162,7 @@ class _Server:
             if not is_late and not self._listen(server):
                 return 1
             code = 1
-            if await self._start(stopped, manager, metrics) and (
+            if await self._start(stopped, manager, metrics, remote) and (
                 not is_late or await self._follow(server, siblings, manager)
             ):
                 siblings.started()
@@ -165,7 +177,9 @@ class _Server:
             server.stop()
             await _drain(edge, settings.drain_timeout)
             await server.close_all_connections()
+            remote.close()
             await manager.retire_all()
+            await lookout.scan(remote.remove)
             if link is not None:
                 link.close()
             return code
@@ -228,12 +242,14 @@ class _Server:
             log.info("Started REST server at %s:%d", address, settings.rest_port)
         return True
 
-    async def _start(self, stopped: asyncio.Event, manager: Manager, metrics: Metrics) -> bool:
-        """Load the models; whether the server may go on. A stop meanwhile is no reason to fail."""
+    async def _start(self, stopped: asyncio.Event, manager: Manager, metrics: Metrics, remote: RemoteStorage) -> bool:
+        """Load the models; whether the server may go on. A stop meanwhile is no reason to fail, and ends downloads."""
         start = asyncio.ensure_future(self._load(manager, metrics))
         stop = asyncio.ensure_future(stopped.wait())
         await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
+        if stopped.is_set():
+            remote.close()
         return await start or stopped.is_set()
 
     @contextlib.asynccontextmanager

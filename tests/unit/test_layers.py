@@ -45,6 +45,7 @@ MAY_USE: dict[str, set[str]] = {
     "metrics": {"prometheus_client"},
     "nodes": {"cv2", "numpy"},
     "serving": {"numpy"},
+    "storage.objects": {"adlfs", "aiohttp", "fsspec", "gcsfs", "s3fs"},
     "watch": {"inotify_simple"},
     "http": {"tornado"},
     **{name: {"openvino", "tornado"} for name in WIRING},

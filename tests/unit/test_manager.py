@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes import FakeClock, FakeEngine, FakeStorage, FakeWatcher, InlineExecutor
+from tests.fakes import FakeClock, FakeEngine, FakeRemote, FakeStorage, FakeWatcher, InlineExecutor, elsewhere
 from tornado_ovms.core.lifecycle import Key
 from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings
 from tornado_ovms.core.status import Code, Failure
@@ -47,12 +47,13 @@ class Stage:
     def __init__(self, source: Source = SOURCE) -> None:
         self.engine = FakeEngine()
         self.storage = FakeStorage()
+        self.remote = FakeRemote()
         self.registry = Registry(Metrics())
         self.clock = FakeClock()
         inline = InlineExecutor()
         self.watcher = FakeWatcher()
         pipelines = Pipelines(self.registry, no_library, inline, inline)
-        lookout = Lookout(source.config_path, self.storage, self.watcher, inline)  # type: ignore[arg-type]
+        lookout = Lookout(source.config_path, self.storage, self.watcher, inline, elsewhere(self.remote))  # type: ignore[arg-type]
         self.manager = Manager(
             source, self.registry, self.engine, lookout, pipelines, inline, WarmUp("none", Limits()), self.clock
         )  # type: ignore[arg-type]

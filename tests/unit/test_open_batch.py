@@ -21,7 +21,7 @@ from tornado_ovms.engine import openvino as engine
 from tornado_ovms.engine.batched import Batched
 from tornado_ovms.engine.openvino import OpenVinoEngine
 from tornado_ovms.engine.pool import RequestPool
-from tornado_ovms.storage import LocalStorage
+from tornado_ovms.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -14,7 +14,7 @@ from tests import models
 from tornado_ovms.core.lifecycle import Blueprint, Key
 from tornado_ovms.core.settings import ModelSettings
 from tornado_ovms.engine.openvino import LOCK, OpenVinoEngine, _alone
-from tornado_ovms.storage import LocalStorage
+from tornado_ovms.storage.local import LocalStorage
 
 
 def play(folder: Path, **keys: bool) -> tuple[float, bool]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import FakeClock, FakeEngine, FakeStorage, InlineExecutor
+from tests.fakes import FakeClock, FakeEngine, FakeRemote, FakeStorage, InlineExecutor, elsewhere
 from tornado_ovms.core.lifecycle import Key, State
 from tornado_ovms.core.settings import AllVersions, Limits, ModelSettings
 from tornado_ovms.core.status import Code, Failure
@@ -38,6 +38,7 @@ class Stage:
             InlineExecutor(),
             self.clock,
             WarmUp("none", Limits()),
+            elsewhere(FakeRemote()),
             lambda: self.late_ends.append(None),
         )
         self.settings = ModelSettings("m", "/m")
@@ -45,7 +46,7 @@ class Stage:
     async def converge(self, *, retry: bool = True) -> Converged:
         """One pass over what the storage holds."""
         found = self.storage.versions("/m") if "/m" in self.storage.folders else Failure(Code.PATH_INVALID)
-        return await self.reconciler.converge({"m": Wish(self.settings, found)}, retry=retry)
+        return await self.reconciler.converge({"m": Wish(self.settings, found)}, retry=retry, wait_s=None)
 
     def states(self) -> dict[int, str]:
         """The state of each version; FAILED for one that did not load."""

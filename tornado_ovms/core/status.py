@@ -166,6 +166,7 @@ class Code(Enum):
     NIREQ_TOO_HIGH = auto()
     BATCHING = auto()
     WARMUP = auto()
+    REPOSITORY = auto()
     NOT_SUPPORTED_HERE = auto()
 
 
@@ -330,6 +331,7 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.NIREQ_TOO_HIGH: Answer(500, "Nireq parameter too high"),
     Code.BATCHING: Answer(500, "Requests for this model cannot be joined"),  # ours
     Code.WARMUP: Answer(500, "Warm-up failed"),  # ours
+    Code.REPOSITORY: Answer(500, "Model repository cannot be read"),  # ours
     Code.NOT_SUPPORTED_HERE: Answer(500, "Not supported by tornado_ovms"),  # ours
 })
 

@@ -1,4 +1,4 @@
-"""Looks at the disk for the manager, in the scan thread, and keeps watch on all that was seen.
+"""Looks at the disk for the manager, in the scan thread, and keeps watch on all that was seen there; lets others look elsewhere.
 
 Watches are added before it is looked, and it is looked again when there are new ones, so that no change falls between the two.
 """
@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from tornado_ovms.core.repositories import is_remote
 from tornado_ovms.core.status import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import ModelSettings
-    from tornado_ovms.storage import Found, LocalStorage
+    from tornado_ovms.serving.elsewhere import Elsewhere
+    from tornado_ovms.storage.base import Found
+    from tornado_ovms.storage.local import LocalStorage
     from tornado_ovms.watch import Watcher
 
     Looks = Mapping[str, Found | Failure]
@@ -34,15 +37,22 @@ class Lookout:
         storage: what looks.
         watcher: what keeps watch; None if nobody does.
         scanner: the one thread in which both block.
+        elsewhere: what looks at models that are not on this machine.
     """
 
     def __init__(
-        self, config_path: str | None, storage: LocalStorage, watcher: Watcher | None, scanner: Executor
+        self,
+        config_path: str | None,
+        storage: LocalStorage,
+        watcher: Watcher | None,
+        scanner: Executor,
+        elsewhere: Elsewhere,
     ) -> None:
         self._config_path = config_path
         self._storage = storage
         self._watcher = watcher
         self._scanner = scanner
+        self.elsewhere = elsewhere
 
     async def read_config(self, path: str) -> bytes:
         """The configuration file's bytes.
@@ -52,9 +62,19 @@ class Lookout:
         """
         return await self.scan(self._storage.read_config, path)
 
-    async def folders(self, models: Iterable[ModelSettings]) -> Looks:
-        """What the folder of each model holds, or why that cannot be seen; by the model's name."""
-        return await self.scan(self._list, tuple(models))
+    async def folders(self, models: Collection[ModelSettings], wait_s: float | None) -> Looks:
+        """What the folder of each model holds, or why that cannot be seen; by the model's name.
+
+        Args:
+            models: all that are wanted.
+            wait_s: how long those elsewhere are waited for; None if as long as it takes.
+        """
+        remote = {settings.name: settings.base_path for settings in models if is_remote(settings.base_path)}
+        local = tuple(settings for settings in models if settings.name not in remote)
+        here, there = await asyncio.gather(
+            self.scan(self._list, local), self.elsewhere.folders(set(remote.values()), wait_s)
+        )
+        return {**here, **{name: there[path] for name, path in remote.items()}}
 
     async def scan(self, function: Callable[..., T], *args: object) -> T:
         """Call what blocks, in the scan thread."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tornado_ovms.core import config as configuration
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.serving.elsewhere import FETCH_WAIT_S, LOOK_WAIT_S
 from tornado_ovms.serving.observation import Reloads
 from tornado_ovms.serving.reconcile import Converged, Reconciler, Wish
-from tornado_ovms.storage import FRESH_S
+from tornado_ovms.storage.local import FRESH_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,10 @@ copying tool makes several changes at once."""
 MAX_LOOKS: Final = 20
 """Who asks for a reload waits for versions that are still being written so many times ``FRESH_S``; then they are taken as they
 are."""
+
+
+UNSEEN: Final = frozenset({Code.PATH_INVALID, Code.REPOSITORY, Code.NOT_SUPPORTED_HERE})
+"""Why the versions of a model cannot be seen; gone as soon as they can."""
 
 
 def _ignore(_metrics: MetricsSettings | None) -> None:
@@ -114,7 +119,8 @@ class Manager:
         self._lookout = lookout
         self._pipelines = pipelines
         self._clock = clock
-        self._reconciler = Reconciler(registry, engine, loaders, clock, warmup, self.wake)
+        self._reconciler = Reconciler(registry, engine, loaders, clock, warmup, lookout.elsewhere, self.wake)
+        lookout.elsewhere.on_late = self.wake
         self._reloads = Reloads(registry.metrics)
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -242,7 +248,7 @@ class Manager:
         """Retire everything, at the end of the process."""
         async with self._lock:
             await self._pipelines.retire_all()
-            await self._reconciler.converge({}, retry=False)
+            await self._reconciler.converge({}, retry=False, wait_s=0)
 
     async def _pass(self, *, asked_for: bool) -> Outcome:
         outcome = await self._make_pass(asked_for=asked_for)
@@ -345,13 +351,15 @@ class Manager:
         Versions that are being written are waited for if somebody is patient; else they are left for a pass to come soon.
         """
         models = [settings for name, settings in self._models.items() if name not in self._unloaded]
-        found = await self._lookout.folders(models)
+        waits_for_all = not (self.is_ready and self._lookout.elsewhere.comes_back)
+        look_s = None if waits_for_all else LOOK_WAIT_S
+        found = await self._lookout.folders(models, look_s)
         if is_patient:
             for _ in range(MAX_LOOKS):
                 if not _is_fresh(found):
                     break
                 await self._clock.pause(FRESH_S)
-                found = await self._lookout.folders(models)
+                found = await self._lookout.folders(models, look_s)
             found = {name: each if isinstance(each, Failure) else each.as_it_is() for name, each in found.items()}
         failures = []
         for name, each in found.items():
@@ -363,10 +371,11 @@ class Manager:
                 model.failure = each
             else:
                 self._warn(name, each.warnings)
-                if model.failure is not None and model.failure.code is Code.PATH_INVALID:
+                if model.failure is not None and model.failure.code in UNSEEN:
                     model.failure = None
         wishes = {settings.name: Wish(settings, found[settings.name]) for settings in models}
-        done = await self._reconciler.converge(wishes, retry=retry)
+        fetch_s = None if waits_for_all else FETCH_WAIT_S if is_patient else 0
+        done = await self._reconciler.converge(wishes, retry=retry, wait_s=fetch_s)
         if _is_fresh(found):
             self.wake()
         return failures, done

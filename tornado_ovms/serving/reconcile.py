@@ -1,7 +1,8 @@
 """From what should be served to what is served: loads and retires versions until the two agree.
 
 ``Reconciler.converge`` asks the pure ``plan`` what to do next and does it, again and again. Loading and closing block,
-so they run in loader threads; everything else here belongs to the event loop. Only one ``converge`` may run at a time.
+so they run in loader threads; a version that lies elsewhere is copied before, which may go on beside the passes. Everything else
+here belongs to the event loop. Only one ``converge`` may run at a time.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from tornado_ovms.engine.base import Engine, Executable
+    from tornado_ovms.serving.elsewhere import Elsewhere
     from tornado_ovms.serving.registry import Registry, Version
     from tornado_ovms.serving.warmup import WarmUp
-    from tornado_ovms.storage import Found
+    from tornado_ovms.storage.base import Found
 
 log = logging.getLogger("modelmanager")
 
@@ -38,6 +40,10 @@ LAST_RETRY_S: Final = 60.0
 
 UNLOADING_WAIT_S: Final = 10.0
 """How long a pass waits for the last requests of what it has retired; after that they go on beside the next passes."""
+
+
+LATER: Final = Failure(Code.VERSION_NOT_LOADED_YET)
+"""Stands for the load of a version that is still being copied."""
 
 
 class Wish(NamedTuple):
@@ -82,6 +88,7 @@ class Reconciler:
         loaders: the threads in which loading and closing block.
         clock: seconds, never going back.
         warmup: what comes between loading a version and serving it.
+        elsewhere: what brings versions that do not lie on this machine.
         on_late_end: called when a version has been unloaded after the pass that retired it: it may be wanted again.
     """
 
@@ -92,6 +99,7 @@ class Reconciler:
         loaders: Executor,
         clock: Callable[[], float],
         warmup: WarmUp,
+        elsewhere: Elsewhere,
         on_late_end: Callable[[], None],
     ) -> None:
         self._registry = registry
@@ -99,16 +107,18 @@ class Reconciler:
         self._loaders = loaders
         self._clock = clock
         self._warmup = warmup
+        self._elsewhere = elsewhere
         self._on_late_end = on_late_end
         self._failed: dict[Key, _Attempt] = {}
         self._disposals: set[asyncio.Task[None]] = set()
 
-    async def converge(self, wishes: Mapping[str, Wish], *, retry: bool) -> Converged:
+    async def converge(self, wishes: Mapping[str, Wish], *, retry: bool, wait_s: float | None) -> Converged:
         """Load and retire until nothing is left to do.
 
         Args:
             wishes: what should be served, by model; every other model is retired.
             retry: try failed versions at once, not only when their time has come or their files have changed.
+            wait_s: how long copies of versions from elsewhere are waited for; None if as long as it takes.
         """
         done = Converged()
         tried: set[Key] = set()
@@ -118,10 +128,10 @@ class Reconciler:
             actions = plan(aspired, kept, self._registry.current())
             loads = [action for action in actions if isinstance(action, Load)]
             if loads:
-                results = await asyncio.gather(*map(self._load, loads))
+                results = await asyncio.gather(*(self._load(load, wait_s) for load in loads))
                 tried |= {load.blueprint.key for load in loads}
-                failures = tuple(failure for failure in results if failure is not None)
-                changed = done.changed or len(failures) < len(loads)
+                failures = tuple(failure for failure in results if failure is not None and failure is not LATER)
+                changed = done.changed or None in results
                 done = Converged(changed, done.failures + failures, failures)
             elif actions:
                 for action in actions:
@@ -134,6 +144,10 @@ class Reconciler:
             _, pending = await asyncio.wait(ours, timeout=UNLOADING_WAIT_S)
             for disposal in pending:
                 disposal.add_done_callback(lambda _: self._on_late_end())
+        await self._elsewhere.keep(
+            {there.blueprint.path for there in self._registry.current().values() if there.status.state is not State.END}
+            | {attempt.blueprint.path for attempt in self._failed.values()}
+        )
         return done
 
     def _aspired(self, wishes: Mapping[str, Wish], tried: set[Key], *, retry: bool) -> tuple[list[Blueprint], set[Key]]:
@@ -159,6 +173,10 @@ class Reconciler:
             wanted, struck = aspire(settings.version_policy, blueprints, {key.version for key in held - serving})
             aspired += [blueprints[version] for version in wanted]
             kept |= serving | {Key(name, version) for version in struck}
+            if coming := {version for version in wanted if self._elsewhere.is_under_way(blueprints[version])}:
+                # What they will take the place of serves until they are there.
+                kept |= {key for key in current if key.name == name and key.version not in wanted}
+                kept |= {Key(name, version) for version in coming}
         return aspired, kept
 
     def _stands_failed(self, blueprint: Blueprint, tried: set[Key], *, retry: bool) -> bool:
@@ -168,15 +186,19 @@ class Reconciler:
             return False
         return blueprint.key in tried or (not retry and self._clock() < attempt.due_s)
 
-    async def _load(self, action: Load) -> Failure | None:
+    async def _load(self, action: Load, wait_s: float | None) -> Failure | None:
+        """Load a version; why it failed, or ``LATER``."""
         blueprint = action.blueprint
         key = blueprint.key
         version = self._registry.add_version(blueprint)
         if not action.replaces:
             version.blueprint = blueprint
-            self._registry.advance(key, Event.LOAD)
+            if not version.is_loading:
+                self._registry.advance(key, Event.LOAD)
         begun = self._clock()
         try:
+            if not await self._elsewhere.fetch(blueprint, wait_s):
+                return LATER
             instance = await self._bring_up(blueprint)
         except Exception as error:
             failure = error if isinstance(error, Failure) else Failure(Code.INTERNAL, repr(error))

@@ -1,4 +1,4 @@
-"""Where models lie: the configuration file and the version folders, as one look at the disk finds them.
+"""The configuration file and version folders of this machine, as one look at the disk finds them.
 
 ``LocalStorage`` only looks; what follows from it is decided elsewhere. Its methods block: they are called in the scan
 thread.
@@ -8,63 +8,23 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from tornado_ovms.core.paths import climbs
+from tornado_ovms.core.repositories import version_fault
 from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.storage.base import Found, VersionFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from tornado_ovms.core.lifecycle import Fingerprint
-
-INT64_MAX: Final = 2**63 - 1
-REMOTE: Final = re.compile(r"(s3|gs|az|azfs)://")
+    from collections.abc import Callable, Iterator
 
 MAX_DEPTH: Final = 4
 """How far below a version folder files are looked at; a SavedModel needs one. Bounded, as links can run in a ring."""
 
 FRESH_S: Final = 0.1
 """A version is left alone until none of its files has changed for so long; copying tools pause less between two writes."""
-
-_VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
-
-
-class VersionFolder(NamedTuple):
-    """A version on disk. One that ``is_fresh`` has changed a moment ago, so that somebody may still be writing it."""
-
-    path: str
-    fingerprint: Fingerprint
-    is_fresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a model's folder holds.
-
-    Attributes:
-        versions: by number.
-        warnings: what an operator should know about the rest of it.
-        folders: every folder that was looked into.
-    """
-
-    versions: Mapping[int, VersionFolder]
-    warnings: tuple[str, ...]
-    folders: tuple[str, ...] = ()
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether any version may still be written."""
-        return any(folder.is_fresh for folder in self.versions.values())
-
-    def as_it_is(self) -> Found:
-        """The same for somebody who does not want to wait until nothing is written any more."""
-        versions = {number: folder._replace(is_fresh=False) for number, folder in self.versions.items()}
-        return replace(self, versions=versions)
 
 
 class LocalStorage:
@@ -94,13 +54,10 @@ class LocalStorage:
         """The version folders of a model.
 
         Raises:
-            Failure: PATH_INVALID, if the folder is not there, cannot be listed, is remote, or its path climbs with
-                ``..``.
+            Failure: PATH_INVALID, if the folder is not there, cannot be listed, or its path climbs with ``..``.
         """
         if climbs(base_path):
             raise Failure(Code.PATH_INVALID, f"Path {base_path} escape with .. is forbidden.")
-        if REMOTE.match(base_path):
-            raise Failure(Code.PATH_INVALID, f"{base_path}: only folders of this machine can be served")
         try:
             with os.scandir(base_path) as entries:
                 children = sorted((entry.name, _is_folder(entry)) for entry in entries)
@@ -112,7 +69,7 @@ class LocalStorage:
         for name, is_folder in children:
             if not is_folder:
                 continue
-            if warning := _refuse(name):
+            if warning := version_fault(name):
                 warnings.append(warning)
             else:
                 path = os.path.join(base_path, name)  # noqa: PTH118 - keeps the form in which the path was given
@@ -134,17 +91,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def _refuse(name: str) -> str:
-    """Why a folder is no version, in the reference's words; empty if it is one."""
-    if not re.fullmatch(r"-?[0-9]+", name, re.ASCII):
-        return f"Expected version directory name to be in number format. Got: {name}"
-    if not _VERSION.fullmatch(name):
-        return f"Expected version directory name to be a number greater than 0. Got: {name}"
-    if int(name) > INT64_MAX:
-        return f"Directory name is out of range for supported version format. Got: {name}"
-    return ""
 
 
 def _files(folder: str, prefix: str, depth: int, folders: list[str]) -> Iterator[tuple[str, int, int]]:

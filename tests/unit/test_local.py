@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.storage import FRESH_S, LocalStorage
+from tornado_ovms.storage.local import FRESH_S, LocalStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,11 +79,9 @@ def test_an_empty_folder_has_no_versions(tmp_path: Path) -> None:
     assert (dict(found.versions), found.warnings) == ({}, (f"No version found for model in path: {tmp_path}",))
 
 
-@pytest.mark.parametrize(
-    "path", ["../models", "/a/../b", "/a/..", "/a\\..\\b", "..\\x", "s3://bucket/model", "/no/such/folder"]
-)
+@pytest.mark.parametrize("path", ["../models", "/a/../b", "/a/..", "/a\\..\\b", "..\\x", "/no/such/folder"])
 def test_paths_that_are_refused(path: str) -> None:
-    """Climbing is refused wherever it leads; so are folders that are not there and other machines' ones."""
+    """Climbing is refused wherever it leads; so are folders that are not there."""
     with pytest.raises(Failure) as caught:
         LocalStorage().versions(path)
     assert caught.value.code is Code.PATH_INVALID

@@ -1,0 +1,125 @@
+"""Looks at, and copies from, repositories elsewhere: both may take long, so they go on beside the passes.
+
+Who asks waits for a while; what has not come by then is told of by ``on_late`` when it has. Belongs to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from tornado_ovms.core.repositories import is_remote, scrub
+from tornado_ovms.core.status import Code, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from concurrent.futures import Executor
+
+    from tornado_ovms.core.lifecycle import Blueprint
+    from tornado_ovms.storage.base import Found
+    from tornado_ovms.storage.remote import RemoteStorage
+
+LOOK_WAIT_S: Final = 2.0
+"""How long a pass waits for stores to answer. A listing takes 0.05 to 0.5 s."""
+
+FETCH_WAIT_S: Final = 10.0
+"""How long a pass that was asked for waits for copies; others do not. The first pass waits until all are there."""
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
+
+
+class Elsewhere:
+    """Listings, one at a time of each repository, and copies, one at a time of each version.
+
+    Args:
+        storage: what lists and copies; it blocks.
+        listers: the threads for the one.
+        fetchers: those for the other, which may be busy for long.
+        comes_back: whether a pass follows when ``on_late`` is called; without one everything is waited for.
+    """
+
+    def __init__(self, storage: RemoteStorage, listers: Executor, fetchers: Executor, *, comes_back: bool) -> None:
+        self._storage = storage
+        self._listers = listers
+        self._fetchers = fetchers
+        self.comes_back = comes_back
+        self.on_late: Callable[[], None] = _nobody
+        self._looks: dict[str, asyncio.Future[Found]] = {}
+        self._last: dict[str, Found | Failure] = {}
+        self._fetches: dict[str, asyncio.Future[None]] = {}
+        self._here: set[str] = set()
+
+    async def folders(self, base_paths: Collection[str], wait_s: float | None) -> Mapping[str, Found | Failure]:
+        """What repositories hold, or why that cannot be seen; what was seen last of one that does not answer in time.
+
+        Args:
+            base_paths: all that are wanted; others are forgotten.
+            wait_s: how long their answers are waited for; None if as long as it takes.
+        """
+        for known in (self._looks, self._last):
+            for path in known.keys() - set(base_paths):
+                del known[path]
+        begun = [path for path in base_paths if path not in self._looks]
+        loop = asyncio.get_running_loop()
+        for path in begun:
+            self._looks[path] = loop.run_in_executor(self._listers, self._storage.versions, path)
+        awaited = [self._looks[path] for path in (base_paths if wait_s is None else begun)]
+        if awaited:
+            _, pending = await asyncio.wait(awaited, timeout=wait_s)
+            for look in pending:
+                look.add_done_callback(self._tell)
+        for path in base_paths:
+            if self._looks[path].done():
+                self._last[path] = await _outcome(self._looks.pop(path))
+        return {
+            path: self._last.get(path) or Failure(Code.REPOSITORY, f"{scrub(path)}: no answer yet")
+            for path in base_paths
+        }
+
+    def is_under_way(self, blueprint: Blueprint) -> bool:
+        """Whether a version is being copied."""
+        fetch = self._fetches.get(blueprint.path)
+        return fetch is not None and not fetch.done()
+
+    async def fetch(self, blueprint: Blueprint, wait_s: float | None) -> bool:
+        """Copy a version, unless it lies here anyway; whether that has ended within the time.
+
+        Raises:
+            Failure: why it cannot be copied.
+        """
+        if not is_remote(blueprint.settings.base_path):
+            return True
+        path = blueprint.path
+        if path not in self._fetches:
+            loop = asyncio.get_running_loop()
+            self._fetches[path] = loop.run_in_executor(self._fetchers, self._storage.fetch, blueprint)
+        _, pending = await asyncio.wait([self._fetches[path]], timeout=wait_s)
+        for fetch in pending:
+            fetch.add_done_callback(self._tell)
+            return False
+        if path in self._fetches:  # of two models that share it one comes second
+            self._fetches.pop(path).result()
+            self._here.add(path)
+        return True
+
+    async def keep(self, paths: Collection[str]) -> None:
+        """Remove the copies of versions that are not wanted any more; ``paths`` are those of all others."""
+        for path in self._fetches.keys() - set(paths):
+            if self._fetches[path].done() and self._fetches.pop(path).exception() is None:
+                self._here.add(path)
+        gone = self._here - set(paths)
+        self._here -= gone
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(self._listers, self._storage.release, path) for path in gone))
+
+    def _tell(self, _ended: object) -> None:
+        self.on_late()
+
+
+async def _outcome(look: asyncio.Future[Found]) -> Found | Failure:
+    try:
+        return await look
+    except Failure as failure:
+        return failure

@@ -1,0 +1,1 @@
+"""Where models lie: folders of this machine, and stores and archives elsewhere."""

@@ -1,0 +1,172 @@
+"""Copies of versions on this machine's disk: complete or not there, shared by the processes of a server.
+
+Each copy has a folder, which is its lock, too: who fills or removes it locks it alone, who needs it shares the lock. The system
+gives locks back when a process dies, so that what a killed one has left can be told from what is in use. Any thread; no two
+may take or give up one copy at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PRIVATE: Final = 0o700
+
+PARTIAL: Final = "partial"
+"""What a copy is called while it is made; then it is renamed."""
+
+
+PAUSE_S: Final = 0.02
+
+
+class Copies:
+    """The copies of a user, in a folder below the temporary one that only this user may enter.
+
+    Its name tells the user, so that all processes find it; one that is not ours, or open to others, is not used.
+
+    Args:
+        parent: the folder for temporary files.
+    """
+
+    def __init__(self, parent: str | None = None) -> None:
+        self._parent = Path(parent or tempfile.gettempdir())
+        self._held: dict[str, int] = {}
+        self._root: Path | None = None
+
+    def path(self, key: str, name: str) -> Path:
+        """Where the copy of a version is, or will be; ``key`` stands for the content, ``name`` is what the folder is called.
+
+        Raises:
+            OSError: there is no folder for copies, and none can be made.
+        """
+        if self._root is None:
+            self._root = _open_root(self._parent)
+            _sweep(self._root)
+        return self._root / key / name
+
+    def free_bytes(self) -> int:
+        """How much room there is."""
+        return shutil.disk_usage(self._root or self._parent).free
+
+    def take(self, path: Path, fill: Callable[[Path], None]) -> None:
+        """Make sure that a copy is there, and stays until it is given up. Waits for another process that makes it.
+
+        Args:
+            path: as ``path`` gave it.
+            fill: makes the content in a folder that is empty; what it raises goes on, and leaves nothing.
+        """
+        slot = path.parent
+        if slot.name in self._held and path.exists():
+            return
+        descriptor = self._held.pop(slot.name, None)
+        if descriptor is not None:  # somebody has removed it
+            os.close(descriptor)
+        self._held[slot.name] = _take(slot, path, fill)
+
+    def give_up(self, path: Path) -> None:
+        """A copy is not needed any more: it is removed, unless another process needs it."""
+        descriptor = self._held.pop(path.parent.name, None)
+        if descriptor is not None:
+            _remove_if_unused(path.parent, descriptor)
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Give up all of them."""
+        if self._root is not None:
+            for key in list(self._held):
+                self.give_up(self._root / key / PARTIAL)
+            with contextlib.suppress(OSError):  # another process has copies in it
+                self._root.rmdir()
+
+
+def _open_root(parent: Path) -> Path:
+    root = parent / f"tornado-ovms-{os.geteuid()}"
+    with contextlib.suppress(FileExistsError):
+        root.mkdir(PRIVATE)
+    found = root.lstat()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return root if is_ours else Path(tempfile.mkdtemp(prefix="tornado-ovms-", dir=parent))
+
+
+def _take(slot: Path, path: Path, fill: Callable[[Path], None]) -> int:
+    """A descriptor of the folder, with a shared lock on it; the content is there."""
+    while True:
+        descriptor = _open(slot)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for another process that makes it
+            if not path.exists() and _lock_alone(descriptor) and _is_there(slot, descriptor):
+                _make(slot, path, fill)
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if path.exists():
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another process was about to make it, or has removed it
+        time.sleep(PAUSE_S)
+
+
+def _open(slot: Path) -> int:
+    while True:
+        slot.parent.mkdir(PRIVATE, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            slot.mkdir(PRIVATE, exist_ok=True)
+            return os.open(slot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _lock_alone(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_there(slot: Path, descriptor: int) -> bool:
+    """Whether an open folder still has its name."""
+    return slot.exists() and os.path.samestat(slot.stat(), os.fstat(descriptor))
+
+
+def _make(slot: Path, path: Path, fill: Callable[[Path], None]) -> None:
+    if path.exists():  # another process was quicker
+        return
+    partial = slot / PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(PRIVATE)
+    try:
+        fill(partial)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(slot, ignore_errors=True)
+        raise
+
+
+def _remove_if_unused(slot: Path, descriptor: int) -> None:
+    if _lock_alone(descriptor):
+        shutil.rmtree(slot, ignore_errors=True)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed processes have left."""
+    for slot in _folders(root):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(slot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                _remove_if_unused(slot, descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield from list(root.iterdir())

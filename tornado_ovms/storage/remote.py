@@ -1,0 +1,217 @@
+"""Models elsewhere: listed where they are, copied here before they are loaded.
+
+What changes while it is copied is not taken. Calls block, ``close`` ends them; any thread but the event loop's. There are no two
+calls for one base path, or for one version, at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from concurrent.futures import CancelledError
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tornado_ovms.core.repositories import Item, parse_address, reason, scrub, sort_out
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.storage.archives import ArchiveError, Stamp, Web, unpack
+from tornado_ovms.storage.base import Found, VersionFolder
+from tornado_ovms.storage.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tornado_ovms.core.lifecycle import Blueprint, Fingerprint
+    from tornado_ovms.core.repositories import Address
+    from tornado_ovms.storage.copies import Copies
+    from tornado_ovms.storage.local import LocalStorage
+
+YOUNG_S: Final = 2.0
+"""A version with a file younger than this may still be uploaded: it is looked at again so long after it was copied."""
+
+CONTENT: Final = "content"
+"""What the folder of an unpacked archive is called."""
+
+EXTRAS: Final = {"s3": "s3", "gs": "gs", "az": "az"}
+
+MISSING: Final = 404
+
+
+class RemoteStorage:
+    """Stores and archives.
+
+    Args:
+        local: what looks into unpacked archives.
+        copies: where copies are.
+        open_store: makes a store's client.
+        clock: seconds since 1970.
+        pause: lets time pass.
+    """
+
+    def __init__(
+        self,
+        local: LocalStorage,
+        copies: Copies,
+        open_store: Callable[[Address], ObjectStore] = ObjectStore,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._local = local
+        self._copies = copies
+        self._open_store = open_store
+        self._clock = clock
+        self._pause = pause
+        self._stores: dict[tuple[str, str], ObjectStore] = {}
+        self._web = Web()
+        self._archives: dict[str, tuple[Stamp, Path]] = {}
+        self._is_closed = False
+
+    def versions(self, base_path: str) -> Found:
+        """The versions at a URL. Their paths are those of copies, which need not be there before ``fetch``.
+
+        Raises:
+            Failure: PATH_INVALID if there is nothing; REPOSITORY if that cannot be told; NOT_SUPPORTED_HERE, also if a
+                library is not installed.
+        """
+        address = parse_address(base_path)
+        try:
+            if address.scheme in EXTRAS:
+                return self._list(address, base_path)
+            return self._local.versions(str(self._archive(base_path)))
+        except (Exception, CancelledError) as error:
+            raise _failure(error, base_path, address.scheme) from error
+
+    def fetch(self, blueprint: Blueprint) -> None:
+        """Make sure that a version is on disk, complete and as it was listed.
+
+        Raises:
+            Failure: REPOSITORY, and nothing is left on disk.
+        """
+        base_path = blueprint.settings.base_path
+        address = parse_address(base_path)
+        if address.scheme not in EXTRAS:
+            return  # unpacked when it was listed
+        number, fingerprint = blueprint.key.version, blueprint.fingerprint
+        try:
+            self._copies.take(Path(blueprint.path), lambda folder: self._copy(address, number, fingerprint, folder))
+        except (Exception, CancelledError) as error:
+            raise _failure(error, f"{base_path} version {number}", address.scheme) from error
+
+    def release(self, path: str) -> None:
+        """The copy of a version is not wanted any more."""
+        self._copies.give_up(Path(path))
+
+    def close(self) -> None:
+        """End calls that are under way; none may follow. Any thread, also the event loop's."""
+        self._is_closed = True
+        self._web.close()
+        for store in list(self._stores.values()):
+            store.close()
+
+    def remove(self) -> None:
+        """Remove all copies, in the end."""
+        self._copies.close()
+
+    def _store(self, address: Address) -> ObjectStore:
+        place = address.scheme, address.endpoint
+        if place not in self._stores:
+            self._stores[place] = self._open_store(address)
+        if self._is_closed:
+            raise CancelledError
+        return self._stores[place]
+
+    def _list(self, address: Address, base_path: str) -> Found:
+        items = self._store(address).list(address.path)
+        if not items:
+            raise FileNotFoundError
+        found, warnings = sort_out(items)
+        versions = {}
+        for number, files in found.items():
+            fingerprint = _fingerprint(files)
+            key = blake2b(repr((base_path, fingerprint)).encode(), digest_size=16).hexdigest()
+            versions[number] = VersionFolder(str(self._copies.path(key, str(number))), fingerprint)
+        if not versions:
+            warnings.append(f"No version found for model in path: {scrub(base_path)}")
+        return Found(versions, tuple(warnings))
+
+    def _copy(self, address: Address, number: int, fingerprint: Fingerprint, folder: Path) -> None:
+        """Copy a version; what has changed since it was listed is refused."""
+        store, path = self._store(address), f"{address.path}/{number}"
+        files = self._unchanged(store, address, number, fingerprint)
+        needed, room = sum(item.size for item in files), self._copies.free_bytes()
+        if needed > room:
+            raise ArchiveError(f"it has {needed} bytes, {room} are free on disk")
+        for item in files:
+            target = folder / item.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            store.copy(f"{path}/{item.name}", target)
+            if (size := target.stat().st_size) != item.size:
+                raise ArchiveError(f"{item.name} came short: expected {item.size} bytes, found {size}")
+            if item.md5 and _md5(target) != item.md5:
+                raise ArchiveError(f"{item.name} did not come as it is stored: its MD5 is another one")
+        if abs(self._clock() - max(item.changed_s for item in files)) < YOUNG_S:
+            self._pause(YOUNG_S)
+        self._unchanged(store, address, number, fingerprint)
+
+    def _unchanged(self, store: ObjectStore, address: Address, number: int, fingerprint: Fingerprint) -> list[Item]:
+        prefix = f"{number}/"
+        path = f"{address.path}/{number}"
+        files, _ = sort_out(item._replace(name=prefix + item.name) for item in store.list(path))
+        found = files.get(number, [])
+        if _fingerprint(found) != fingerprint:
+            raise ArchiveError("it has changed while it was fetched")
+        return found
+
+    def _archive(self, url: str) -> Path:
+        """The folder with the newest content of an archive."""
+        stamp = self._web.stamp(url)
+        known = self._archives.get(url)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        path = self._copies.path(blake2b(repr((url, stamp)).encode(), digest_size=16).hexdigest(), CONTENT)
+        self._copies.take(path, lambda folder: self._unpack(url, stamp, folder))
+        self._archives[url] = stamp, path
+        if known is not None:
+            self._copies.give_up(known[1])
+        return path
+
+    def _unpack(self, url: str, stamp: Stamp, folder: Path) -> None:
+        archive = folder.with_name("archive")
+        self._web.download(url, archive, stamp, self._copies.free_bytes())
+        unpack(archive, folder, self._copies.free_bytes())
+        archive.unlink()
+
+
+def _fingerprint(files: list[Item]) -> Fingerprint:
+    return tuple((item.name, item.size, item.stamp) for item in files)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.md5(usedforsecurity=False)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _failure(error: BaseException, where: str, scheme: str) -> Failure:
+    """What an operator is told of whatever befell a repository; nothing secret."""
+    shown = scrub(where)
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, ImportError):
+        return Failure(
+            Code.NOT_SUPPORTED_HERE,
+            f"{shown}: its client is not installed: pip install 'tornado-ovms[{EXTRAS[scheme]}]'",
+        )
+    if isinstance(error, FileNotFoundError) or getattr(error, "code", None) == MISSING:
+        return Failure(Code.PATH_INVALID, f"Directory does not exist: {shown}")
+    if isinstance(error, CancelledError):
+        return Failure(Code.REPOSITORY, f"{shown}: the server is about to end")
+    if isinstance(error, ArchiveError):
+        return Failure(Code.REPOSITORY, f"{shown}: {error}")
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, PermissionError):
+        return Failure(Code.REPOSITORY, f"{shown}: {scrub(os.strerror(error.errno))}")
+    return Failure(Code.REPOSITORY, f"{shown}: {reason(error)}")
