@@ -32,6 +32,10 @@ MEMORY = 0.10
 WORST_DELAY_S = 0.5
 """Far above what is measured (tens of milliseconds), and far below what a load on the loop would take."""
 
+MORE_THREADS = 4
+"""OpenVINO's thread library takes two more, and keeps them, when it first happens that a model is compiled while others are
+inferred. One that is lost in each round is far more."""
+
 FIXED, PINNED = 7.0, 100.0
 
 
@@ -147,6 +151,11 @@ class Soak(Changes):
         """All models; ``fixed`` answers the same for ever, but is loaded anew with another setting."""
         return self.repository.write("moving", fixed={"nireq": self._nireq}, many=ALL, total={"stateful": True}, **more)
 
+    def has_come_back_to(self, usual: Held) -> bool:
+        """Whether the process holds no more than it usually did."""
+        now = self.held()
+        return now.threads <= usual.threads + MORE_THREADS and now[1:] == usual[1:]
+
     def held(self) -> Held:
         """What the process holds now."""
         return Held(self.server.threads(), self.server.files(), self.server.watches())
@@ -194,7 +203,7 @@ def test_changes_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             held.append(soak.held())
             memory.append(server.resident_bytes() / 1e6)
         usual = Held(*map(statistics.mode, zip(*held[WINDOW : 2 * WINDOW], strict=True)))
-        until(lambda: soak.held() == usual, 10)
+        until(lambda: soak.has_come_back_to(usual), 10)
         before, after = statistics.median(memory[WINDOW : 2 * WINDOW]), statistics.median(memory[-WINDOW:])
         assert "Unforeseen" not in server.said()
     assert [fault for client in clients for fault in client.faults] == []
