@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,14 +24,16 @@ from tornado.netutil import bind_sockets
 from tornado_ovms import __version__, allocator, demo, logs
 from tornado_ovms.core.command_line import CPUS_PER_WORKER
 from tornado_ovms.core.metric_families import LOOP_LAG, resolve_metrics
-from tornado_ovms.core.status import Failure
+from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.cpus import available_cpus
 from tornado_ovms.engine.openvino import OpenVinoEngine
 from tornado_ovms.http.app import Edge
 from tornado_ovms.http.listener import LazyLoop, Listener
+from tornado_ovms.http.patience import Patience
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.nodes.library import open_library
+from tornado_ovms.serving.admission import Admission
 from tornado_ovms.serving.clock import Clock
 from tornado_ovms.serving.controlplane import ControlPlane
 from tornado_ovms.serving.dataplane import DataPlane
@@ -49,7 +52,7 @@ from tornado_ovms.watch import Watcher
 from tornado_ovms.workers.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterator
     from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import ServerSettings
@@ -144,17 +147,21 @@ class _Server:
             if link is not None:
                 errands = Errands(manager, planes)
                 await link.open(errands.answer, errands.hear)
+            traffic = Traffic(metrics, settings.access_log)
             edge = Edge(
                 planes,
                 settings.cors,
                 settings.limits.body_bytes,
                 decoders,
-                Traffic(metrics, settings.access_log),
+                traffic,
+                Admission(settings.load, registry),
                 is_managed=settings.manage,
                 tells_timing=settings.server_timing,
             )
             server = Listener(
                 edge,
+                max_connections=settings.load.connections,
+                on_refusal=partial(traffic.refused, Code.TOO_MANY_CONNECTIONS),
                 max_header_size=HEADER_BYTES,
                 max_body_size=settings.limits.body_bytes * 2,  # the edge refuses first, with an answer
             )
@@ -168,7 +175,10 @@ class _Server:
                 siblings.started()
                 # What is there now stays: looking through it for garbage would hold every thread for 30 ms, again and again.
                 gc.freeze()
-                async with self._chores(hung_up, manager, watcher, registry, loaders, metrics, siblings):
+                patience = Patience(edge, settings.load.client_timeout_s, time.monotonic)
+                async with self._chores(
+                    hung_up, manager, watcher, registry, loaders, metrics, siblings, patience.run(server.streams)
+                ):
                     await _either(stopped, link.is_cut if link is not None else stopped)
                 code = 0
             manager.is_draining = edge.is_draining = True
@@ -262,11 +272,13 @@ class _Server:
         loaders: Executor,
         metrics: Metrics,
         siblings: Siblings,
+        patience: Coroutine[Any, Any, None],
     ) -> AsyncIterator[None]:
         """What is done beside the requests: changes are taken up, and what nobody needs any more is removed."""
         tasks = [
             asyncio.ensure_future(_reload(hung_up, manager)),
             asyncio.ensure_future(_watch_loop(metrics.histogram(LOOP_LAG))),
+            asyncio.ensure_future(patience),
         ]
         if watcher is not None:
             log.info("Started model manager thread")

@@ -13,15 +13,18 @@ import pytest
 from tornado import httputil
 
 from tests.fakes import InlineExecutor
-from tornado_ovms.core.settings import CorsSettings
+from tornado_ovms.core import metric_families as families
+from tornado_ovms.core.settings import CorsSettings, LoadLimits
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.http.app import LINE_BYTES, Edge, Exchange
+from tornado_ovms.http.app import LINE_BYTES, Edge, Exchange, read_timeout
 from tornado_ovms.http.listener import LARGE_READ, SMALL_READ
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
+from tornado_ovms.serving.admission import Admission
 from tornado_ovms.serving.dataplane import ON_LOOP_BYTES
 from tornado_ovms.serving.observation import Timing
 from tornado_ovms.serving.planes import Planes
+from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.reply import Reply
 
 if TYPE_CHECKING:
@@ -85,6 +88,7 @@ class FakePlane:
 
 
 DEFAULT_CORS = CorsSettings()
+NO_LIMITS = LoadLimits(bytes=0)
 
 
 def play(  # noqa: PLR0913 - each test says a few of them
@@ -99,17 +103,19 @@ def play(  # noqa: PLR0913 - each test says a few of them
     script: Callable[[Exchange], None] = Exchange.finish,
     traffic: Traffic | None = None,
     tells_timing: bool = False,
+    load: LoadLimits = NO_LIMITS,
 ) -> tuple[FakeConnection, FakePlane]:
     """One request; what came of it."""
 
     async def main() -> tuple[FakeConnection, FakePlane]:
-        plane, connection = FakePlane(reply), FakeConnection()
+        plane, connection, metrics = FakePlane(reply), FakeConnection(), Metrics()
         edge = Edge(
             Planes(plane, None),  # type: ignore[arg-type]
             cors,
             limit,
             InlineExecutor(),
-            traffic or Traffic(Metrics()),
+            traffic or Traffic(metrics),
+            Admission(load, Registry(metrics)),
             tells_timing=tells_timing,
         )
         exchange = edge.start_request(None, connection)  # type: ignore[arg-type]
@@ -469,3 +475,91 @@ def test_a_surprise_is_logged_with_the_id(caplog: pytest.LogCaptureFixture) -> N
         "Unforeseen error while answering request abc",
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("length", "chunks", "status", "is_closed"),
+    [
+        ("7", (b"{}     ",), 429, False),  # read, since it is on its way, and not looked at
+        ("70000", (), 429, True),  # not read
+    ],
+)
+def test_what_is_refused_for_load(length: str, chunks: tuple[bytes, ...], status: int, *, is_closed: bool) -> None:
+    """By its head, with the advice to come again; small ones keep their connection."""
+    traffic = Traffic(metrics := Metrics())
+    connection, plane = play(
+        Reply(200, []), headers={"Content-Length": length}, chunks=chunks, limit=10**6, load=LoadLimits(bytes=5),
+        traffic=traffic, script=Exchange.finish if chunks else lambda _: None,
+    )  # fmt: skip
+    assert (connection.status, connection.closed, plane.bodies) == (status, is_closed, [])
+    assert connection.headers["Retry-After"] == "1"
+    assert metrics.counter(families.REFUSED, reason="bytes").value == 1
+
+
+def test_a_body_that_was_not_announced_is_counted_as_it_comes() -> None:
+    """Chunked bodies are refused where they exceed what is left."""
+    headers = {"Transfer-Encoding": "chunked"}
+    connection, _ = play(Reply(200, []), headers=headers, chunks=(b"123", b"456"), load=LoadLimits(bytes=5))
+    assert (connection.status, connection.closed) == (429, True)
+    connection, _ = play(Reply(200, []), headers=headers, chunks=(b"123", b"45"), load=LoadLimits(bytes=5))
+    assert connection.status == 200
+
+
+def test_other_requests_are_not_refused_for_load() -> None:
+    """Health and metrics are asked for just then."""
+    connection, _ = play(Reply(200, []), path="/v1/models/m:classify", load=LoadLimits(bytes=1))
+    assert connection.status == 404
+
+
+async def never() -> Reply:
+    """An answer that does not come."""
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("header", "load"),
+    [("1", NO_LIMITS), ("1", LoadLimits(request_timeout_s=1000)), ("1000000", LoadLimits(request_timeout_s=0.001))],  # type: ignore[arg-type]
+)
+def test_an_answer_that_does_not_come_in_time(header: str, load: LoadLimits) -> None:
+    """The shorter of both times counts, and what was begun is given up."""
+    connection, _ = play(never, headers={"X-Request-Timeout-Ms": header}, load=load)
+    assert connection.status == 504
+    assert connection.body == b'{"error":"Inference did not finish in time - Expected: 0.001 s at most"}'
+    assert not connection.closed
+
+
+def test_a_body_that_does_not_come_in_time() -> None:
+    """Nothing is computed for it."""
+
+    async def main() -> None:
+        metrics = Metrics()
+        plane, connection = FakePlane(Reply(200, [])), FakeConnection()
+        planes = Planes(plane, None)  # type: ignore[arg-type]
+        admission = Admission(NO_LIMITS, Registry(metrics))
+        edge = Edge(planes, DEFAULT_CORS, 1000, InlineExecutor(), Traffic(metrics), admission)
+        exchange = edge.start_request(None, connection)  # type: ignore[arg-type]
+        headers = {"X-Request-Timeout-Ms": "1", "Content-Length": "5"}
+        exchange.headers_received(
+            httputil.RequestStartLine("POST", "/v1/models/m:predict", "HTTP/1.1"), httputil.HTTPHeaders(headers)
+        )
+        await edge.idle()
+        assert (connection.status, connection.closed, plane.bodies) == (504, True, [])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "soon", "", "9" * 30])
+def test_a_timeout_that_is_none(text: str) -> None:
+    """It is refused, and its connection goes on."""
+    headers = {"X-Request-Timeout-Ms": text, "Content-Length": "2"}
+    connection, plane = play(Reply(200, []), headers=headers)
+    assert (connection.status, connection.closed, plane.bodies) == (400, False, [])
+    assert b"Expected: a whole number of milliseconds above 0; Actual: " in connection.body
+
+
+def test_the_longest_timeout() -> None:
+    """A client may wait for as long as it likes; timers may not."""
+    assert read_timeout("9" * 19, 0) == 86400
+    assert read_timeout("9" * 19, 7) == 7
+    assert read_timeout(None, 7) == 7

@@ -263,9 +263,10 @@ DEFAULTS = {
 def test_the_options_are_the_reference_s() -> None:
     """With names, types and defaults, so that its command lines work; the others stand under a heading of their own."""
     ours = {
-        "access_log", "demo", "drain_delay", "drain_timeout", "healthcheck", "log_format", "manage", "max_body_bytes",
-        "max_image_pixels", "max_json_depth", "non_finite", "print_config_schema", "ready_when", "server_timing", "warmup",
-        "workers",
+        "access_log", "client_timeout", "demo", "drain_delay", "drain_timeout", "healthcheck", "log_format", "manage",
+        "max_body_bytes", "max_connections", "max_image_pixels", "max_json_depth", "max_open_bytes",
+        "max_open_requests", "max_queue", "non_finite", "print_config_schema", "ready_when", "request_timeout",
+        "server_timing", "warmup", "workers",
     }  # fmt: skip
     found = {option.name: option for option in OPTIONS.values() if option.name not in ours}
     assert {name: option.kind.value for name, option in found.items()} == {

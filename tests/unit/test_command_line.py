@@ -15,6 +15,7 @@ from tornado_ovms.core.settings import (
     CorsSettings,
     LatestVersions,
     Limits,
+    LoadLimits,
     MetricsSettings,
     ModelSettings,
     NonFinite,
@@ -81,12 +82,13 @@ def test_a_server_with_every_setting() -> None:
         cpu_extension="/x.so", metrics_enable="true", metrics_list=" ovms_streams , x", allow_credentials="true",
         allowed_origins="a", allowed_methods="", allowed_headers="c", log_level="TRACE", log_path="/log",
         non_finite="string", max_body_bytes=1, max_json_depth=2, max_image_pixels=3,
+        max_open_requests=4, max_open_bytes=5, max_queue=6, max_connections=7, request_timeout=8, client_timeout=9,
     ) == ServerSettings(
         config_path="/c.json", rest_port=1, addresses=("127.0.0.1", "::1"), rest_workers=9,
         file_system_poll_wait_seconds=0, sequence_cleaner_poll_wait_minutes=0, cache_dir="/cache",
         cpu_extension="/x.so", metrics=MetricsSettings(enable=True, families=("ovms_streams", "x")),
         cors=CorsSettings("a", "", "c", credentials=True), log_level="TRACE", log_path="/log",
-        non_finite=NonFinite.STRING, limits=Limits(1, 2, 3),
+        non_finite=NonFinite.STRING, limits=Limits(1, 2, 3), load=LoadLimits(4, 5, 6, 7, 8, 9),
     )  # fmt: skip
 
 

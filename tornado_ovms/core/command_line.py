@@ -17,6 +17,7 @@ from tornado_ovms.core.settings import (
     CorsSettings,
     LatestVersions,
     Limits,
+    LoadLimits,
     LogFormat,
     MetricsSettings,
     ModelSettings,
@@ -91,6 +92,14 @@ def server_settings(arguments: Arguments, folder: str, cpus: int) -> ServerSetti
         non_finite=NonFinite(arguments.text("non_finite")),
         limits=Limits(
             arguments.number("max_body_bytes"), arguments.number("max_json_depth"), arguments.number("max_image_pixels")
+        ),
+        load=LoadLimits(
+            requests=arguments.number("max_open_requests"),
+            bytes=arguments.number("max_open_bytes"),
+            queue=arguments.number("max_queue"),
+            connections=arguments.number("max_connections"),
+            request_timeout_s=arguments.number("request_timeout"),
+            client_timeout_s=arguments.number("client_timeout"),
         ),
         demo=arguments.flag("demo"),
         manage=arguments.flag("manage"),

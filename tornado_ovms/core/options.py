@@ -199,6 +199,26 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
             "with the body of a predict request. A model's key warmup in the configuration file counts more.",
             "none",
         ),
+        Option(
+            "max_open_requests", Kind.U32, "Predictions and inferences received or answered at once; 0: any number.", 0
+        ),
+        Option("max_open_bytes", Kind.U64, "Bytes of the bodies of these; 0: any number.", 4 << 30),
+        Option("max_queue", Kind.U32, "Those of one model beyond what its infer requests work on; 0: any number.", 0),
+        Option("max_connections", Kind.U32, "Connections open at once; 0: any number.", 0),
+        Option(
+            "request_timeout",
+            Kind.U32,
+            "Seconds in which a prediction or inference is answered, or refused with 504; 0: no limit. A client may shorten "
+            "that by the header X-Request-Timeout-Ms.",
+            0,
+        ),
+        Option(
+            "client_timeout",
+            Kind.U32,
+            "Seconds in which a client has to send the head of a request that it has begun, and to send or take at least "
+            "4096 bytes of a body; 0: no limit. Idle connections stay open.",
+            60,
+        ),
         Option("max_body_bytes", Kind.U64, "Largest request body, also when unpacked.", 1 << 30),
         Option("max_json_depth", Kind.U32, "Deepest nesting of a request's JSON, 1 to 1000.", 100),
         Option("max_image_pixels", Kind.U64, "Largest picture, width times height.", 64 << 20),

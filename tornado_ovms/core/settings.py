@@ -209,6 +209,27 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """How much is taken on at once, by each process; 0 stands for any number.
+
+    Attributes:
+        requests: predictions and inferences that are received or answered.
+        bytes: of their bodies, as announced or received.
+        queue: those of one version, beyond what its infer requests work on.
+        connections: open ones, idle or not.
+        request_timeout_s: from the head of a prediction or inference to its answer.
+        client_timeout_s: see ``http.patience``.
+    """
+
+    requests: int = 0
+    bytes: int = 4 * GIB
+    queue: int = 0
+    connections: int = 0
+    request_timeout_s: int = 0
+    client_timeout_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Everything that the command line says. Either ``config_path`` or ``model`` is set.
 
@@ -238,6 +259,7 @@ class ServerSettings:
     log_path: str | None = None
     non_finite: NonFinite = NonFinite.NULL
     limits: Limits = Limits()
+    load: LoadLimits = LoadLimits()
     demo: bool = False
     manage: bool = False
     ready_when: ReadyWhen = ReadyWhen.STARTED

@@ -29,6 +29,12 @@ class Code(Enum):
     JSON_TOO_DEEP = auto()
     CONTENT_ENCODING_INVALID = auto()
     BODY_TOO_LARGE = auto()
+    CLIENT_TOO_SLOW = auto()
+    TIMEOUT_INVALID = auto()
+    TOO_MANY_REQUESTS = auto()
+    TOO_MANY_BYTES = auto()
+    QUEUE_FULL = auto()
+    TOO_MANY_CONNECTIONS = auto()
     # the TensorFlow Serving request
     BODY_NOT_AN_OBJECT = auto()
     UNKNOWN_ORDER = auto()
@@ -129,6 +135,7 @@ class Code(Enum):
     UNSUPPORTED_INPUT_PRECISION = auto()
     UNSUPPORTED_OUTPUT_PRECISION = auto()
     INFERENCE = auto()
+    DEADLINE_EXCEEDED = auto()
     RESPONSE_UNWRITABLE = auto()
     NON_FINITE = auto()
     SERVER_NOT_READY = auto()
@@ -186,6 +193,12 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.JSON_TOO_DEEP: Answer(500, "JSON nesting depth exceeds the allowed limit"),
     Code.CONTENT_ENCODING_INVALID: Answer(400, "Request body does not match its Content-Encoding"),  # ours
     Code.BODY_TOO_LARGE: Answer(413, "Request body too large"),  # ours
+    Code.CLIENT_TOO_SLOW: Answer(408, "The request did not come in time"),  # ours
+    Code.TIMEOUT_INVALID: Answer(400, "Invalid X-Request-Timeout-Ms header"),  # ours
+    Code.TOO_MANY_REQUESTS: Answer(429, "Too many requests in flight"),  # ours
+    Code.TOO_MANY_BYTES: Answer(429, "Too many bytes of requests in flight"),  # ours
+    Code.QUEUE_FULL: Answer(429, "Too many requests wait for this model"),  # ours
+    Code.TOO_MANY_CONNECTIONS: Answer(503, "Too many connections"),  # ours
     Code.BODY_NOT_AN_OBJECT: Answer(400, "Request body should be JSON object"),
     Code.UNKNOWN_ORDER: Answer(400, "Invalid JSON structure. Could not detect row or column format"),
     Code.INSTANCES_NOT_AN_ARRAY: Answer(400, "Invalid JSON structure. Nonamed instance is not an array."),
@@ -295,6 +308,7 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.UNSUPPORTED_INPUT_PRECISION: Answer(500, "Unsupported deserialization precision"),
     Code.UNSUPPORTED_OUTPUT_PRECISION: Answer(500, "Unsupported serialization precision"),
     Code.INFERENCE: Answer(500, "Internal inference error"),
+    Code.DEADLINE_EXCEEDED: Answer(504, "Inference did not finish in time"),  # ours
     Code.RESPONSE_UNWRITABLE: Answer(500, "Response parsing to JSON error"),
     Code.NON_FINITE: Answer(500, "Output holds values that are not finite"),  # ours
     Code.SERVER_NOT_READY: Answer(503, "Server is not ready"),  # ours

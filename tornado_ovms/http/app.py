@@ -15,7 +15,7 @@ import time
 from functools import lru_cache, partial
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from tornado import httputil, iostream
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import CorsSettings
+    from tornado_ovms.serving.admission import Admission, Ticket
     from tornado_ovms.serving.planes import Planes
 
 log = logging.getLogger("serving")
@@ -55,6 +56,11 @@ SMALL_DIGITS: Final = 5
 ALIGNMENT: Final = 16
 """What allocators give, too; OpenVINO reads numbers in groups of that size."""
 
+TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+
+LONGEST_S: Final = 86400.0
+"""A client that waits for longer than a day may as well wait for ever; timers have a limit, too."""
+
 EMPTY: Final = Reply(200, [], TEXT)
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -71,6 +77,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         body_bytes: the largest body that is read.
         pool: threads for the compression of large answers.
         traffic: what hears of every answer.
+        admission: decides which predictions and inferences are taken on.
         is_managed: whether clients may load and unload models.
         tells_timing: whether answers say how long they took (``Server-Timing``).
 
@@ -86,6 +93,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         body_bytes: int,
         pool: Executor,
         traffic: Traffic,
+        admission: Admission,
         *,
         is_managed: bool = False,
         tells_timing: bool = False,
@@ -94,6 +102,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self.body_bytes = body_bytes
         self.pool = pool
         self.traffic = traffic
+        self.admission = admission
         self.tells_timing = tells_timing
         self.heads = Heads(cors)
         self.is_draining = False
@@ -109,6 +118,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
     def leave(self, exchange: Exchange) -> None:
         """A request has been answered, or given up."""
         self.open.discard(exchange)
+        exchange.leave()
         if self._idle is not None and not self.open:
             self._idle.set_result(None)
             self._idle = None
@@ -141,8 +151,8 @@ class Exchange(httputil.HTTPMessageDelegate):
     """
 
     __slots__ = (
-        "_arrived", "_begun", "_chunks", "_connection", "_edge", "_headers", "_is_refused", "_method", "_path",
-        "_persistence", "_query", "_request_id", "_size", "_target", "task",
+        "_arrived", "_begun", "_chunks", "_connection", "_edge", "_headers", "_is_refused", "_late", "_method",
+        "_path",        "_persistence", "_query", "_request_id", "_size", "_target", "_ticket", "_timer", "task",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, connection: httputil.HTTPConnection) -> None:
@@ -159,6 +169,9 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._persistence = ""
         self._target: Target | Reply = EMPTY
         self._is_refused = False
+        self._late: Failure | None = None
+        self._ticket: Ticket | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._begun = False
         self.task: asyncio.Task[None] | None = None
 
@@ -182,14 +195,84 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._connection.stream.read_chunk_size = LARGE_READ if len(length) > SMALL_DIGITS else SMALL_READ
         if length.isdecimal() and (len(length) >= MAX_DIGITS or int(length) > self._edge.body_bytes):
             self._refuse_size(length[:MAX_DIGITS])
+        elif isinstance(self._target, Target) and self._target.is_inference:
+            size = int(length) if length.isdecimal() else None
+            try:
+                self._take_on(self._target, size or 0)
+            except Failure as failure:
+                if size is not None and size <= ON_LOOP_BYTES:
+                    # It is on its way already: reading it costs less than a new connection.
+                    self._target = self._target._replace(endpoint=partial(_fail, failure))
+                else:
+                    self._refuse(self._explain(failure))
+
+    def _take_on(self, target: Target, size: int) -> None:
+        """Count a prediction or inference, and begin to measure its time."""
+        edge = self._edge
+        timeout_s = read_timeout(self._headers.get(TIMEOUT_HEADER), edge.admission.timeout_s)
+        try:
+            version = target.version
+        except Failure:
+            version = None  # it is told of once the body has come, as everywhere
+        self._ticket = edge.admission.enter(target.name, version, size)
+        if timeout_s:
+            self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, timeout_s)
+
+    @property
+    def stream(self) -> iostream.IOStream:
+        """The connection's."""
+        return cast("iostream.IOStream", self._connection.stream)
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body so far."""
+        return self._size
+
+    def give_up(self, detail: str) -> None:
+        """The client sends the rest of its request too slowly."""
+        self._refuse(self._explain(Failure(Code.CLIENT_TOO_SLOW, detail)))
+
+    def leave(self) -> None:
+        """It has been answered, or given up: it is not counted any more."""
+        self._stop_timer()
+        if self._ticket is not None:
+            self._edge.admission.leave(self._ticket)
+            self._ticket = None
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self, timeout_s: float) -> None:
+        """The time for an answer is up; what has not been begun for it will not be."""
+        failure = Failure(Code.DEADLINE_EXCEEDED, f"Expected: {timeout_s:g} s at most")
+        if self.task is None:
+            self._refuse(self._explain(failure))
+        elif self._begun:
+            self._late = failure
+            self.task.cancel()
+        else:  # see on_connection_close
+            self._timer = asyncio.get_running_loop().call_later(0, self._expire, timeout_s)
 
     def data_received(self, chunk: bytes) -> None:
         """A piece of the body; what nobody is going to read is not kept."""
         self._size += len(chunk)
         if self._size > self._edge.body_bytes:
             self._refuse_size(f"more than {self._edge.body_bytes}")
+        elif self._ticket is not None and self._size > self._ticket.size and not self._grow(self._ticket):
+            return
         elif isinstance(self._target, Target):
             self._chunks.append(chunk)
+
+    def _grow(self, ticket: Ticket) -> bool:
+        """More has come than was announced; whether it may."""
+        try:
+            self._edge.admission.grow(ticket, self._size)
+        except Failure as failure:
+            self._refuse(self._explain(failure))
+            return False
+        return True
 
     def finish(self) -> None:
         """The request is complete: answer it, without a task if that can be done at once."""
@@ -257,8 +340,13 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._begun = True
         try:
             reply = found if isinstance(found, Reply) else await found
+        except asyncio.CancelledError:
+            if self._late is None:
+                raise
+            reply = self._explain(self._late)
         except Exception as error:  # noqa: BLE001 - as above
             reply = self._explain(error)
+        self._stop_timer()
         size = _size(reply.body)
         if coding := self._coding(reply, size):
             packed = await asyncio.get_running_loop().run_in_executor(self._edge.pool, pack, reply.body, coding)
@@ -332,6 +420,31 @@ class Exchange(httputil.HTTPMessageDelegate):
                 reply.timing,
             )
         )
+
+
+def _fail(failure: Failure, _planes: Planes, _request: Request) -> Reply:
+    """The endpoint of a request that has been refused by its head."""
+    raise failure
+
+
+def read_timeout(text: str | None, longest_s: float) -> float:
+    """In how many seconds a request has to be answered; 0: no limit.
+
+    Args:
+        text: what the client says: whole milliseconds. None if it says nothing.
+        longest_s: what the server allows; 0: no limit.
+
+    Raises:
+        Failure: TIMEOUT_INVALID.
+    """
+    if text is None:
+        return longest_s
+    if not (text.isdecimal() and len(text) < MAX_DIGITS and int(text)):
+        raise Failure(
+            Code.TIMEOUT_INVALID, f"Expected: a whole number of milliseconds above 0; Actual: {text[:MAX_DIGITS]}"
+        )
+    wanted_s = int(text) / 1000
+    return min(wanted_s, longest_s) if longest_s else min(wanted_s, LONGEST_S)
 
 
 def _refuse_head(path: str, headers: Mapping[str, str]) -> int:

@@ -76,7 +76,7 @@ ROUTES: Final = (
     route("GET", r"/v2", server),
     route("GET", rf"{_MODEL}/?", metadata, "/v2/models/NAME"),
     route("GET", rf"{_MODEL}/ready", model_ready, "/v2/models/NAME/ready"),
-    route("POST", rf"{_MODEL}/infer", infer, "/v2/models/NAME/infer"),
+    route("POST", rf"{_MODEL}/infer", infer, "/v2/models/NAME/infer", is_inference=True),
 )
 
 MANAGED_ROUTES: Final = (

@@ -94,12 +94,36 @@ def parse_head(head: bytes) -> tuple[str, HTTPHeaders]:
     return _parse_known(head)
 
 
-class Listener(HTTPServer):
-    """The HTTP server. As in the reference no connection is closed for being idle, so that no request needs a timer for it."""
+REFUSAL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
+    b"Content-Type: application/json; charset=utf-8\r\nContent-Length: 33\r\n\r\n"
+    b'{"error": "Too many connections"}'
+)
 
-    def initialize(self, *args: Any, **settings: Any) -> None:
+LINGER_S: Final = 1.0
+MAX_LINGERING: Final = 100
+"""A connection that is refused stays open for a moment, so that its client can read why; so many at a time."""
+
+
+class Listener(HTTPServer):
+    """The HTTP server. As in the reference no connection is closed for being idle, so that no request needs a timer for it.
+
+    Besides what Tornado's server takes, ``max_connections`` is how many may be open at once (0: any number), and ``on_refusal``
+    is called for each that may not.
+
+    Attributes:
+        streams: the open connections.
+    """
+
+    def initialize(
+        self, *args: Any, max_connections: int = 0, on_refusal: Callable[[], None] | None = None, **settings: Any
+    ) -> None:
         """See Tornado."""
         super().initialize(*args, **settings)
+        self.streams: set[IOStream] = set()
+        self._max_connections = max_connections
+        self._on_refusal = on_refusal
+        self._lingering = 0
         self.conn_params.chunk_size = LARGE_READ
         self.conn_params.header_timeout = None
 
@@ -111,10 +135,34 @@ class Listener(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """A client has connected. What is written to it is sent at once: each answer, and each piece of one, is complete."""
+        if self._max_connections and len(self.streams) >= self._max_connections:
+            self._refuse(stream)
+            return
+        self.streams.add(stream)
         stream.read_chunk_size = SMALL_READ  # until a head announces more
         stream.set_nodelay(True)
         stream.set_nodelay = _leave_it  # type: ignore[method-assign,assignment] # Tornado turns it on and off for each answer
         super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: Any) -> None:
+        """See Tornado."""
+        self.streams.discard(server_conn.stream)
+        super().on_close(server_conn)
+
+    def _refuse(self, stream: IOStream) -> None:
+        """Say that there are too many connections."""
+        if self._on_refusal is not None:
+            self._on_refusal()
+        if self._lingering >= MAX_LINGERING:
+            stream.close()
+            return
+        self._lingering += 1
+        stream.write(REFUSAL)
+        IOLoop.current().call_later(LINGER_S, self._end_lingering, stream)
+
+    def _end_lingering(self, stream: IOStream) -> None:
+        self._lingering -= 1
+        stream.close()
 
 
 def _leave_it(_value: bool) -> None:  # noqa: FBT001 - Tornado's signature

@@ -48,26 +48,13 @@ class Request(NamedTuple):
 
     @property
     def number(self) -> int | None:
-        """The version's number as it stands in the path; None if there is none.
-
-        Raises:
-            Failure: VERSION_MISSING for a number beyond int64.
-        """
-        text = self.target.version
-        if text is None:
-            return None
-        if (len(text) > INT64_DIGITS and len(text := text.lstrip("0")) > INT64_DIGITS) or int(text or 0) > INT64_MAX:
-            raise Failure(Code.VERSION_MISSING)
-        return int(text or 0)
+        """See ``Target.number``."""
+        return self.target.number
 
     @property
     def version(self) -> int | None:
-        """The version asked for; None for the default one, which 0 and labels ask for, too.
-
-        Raises:
-            Failure: VERSION_MISSING for a number beyond int64.
-        """
-        return None if self.target.version is None else self.number or None
+        """See ``Target.version``."""
+        return self.target.version
 
 
 if TYPE_CHECKING:
@@ -81,9 +68,10 @@ class Route(NamedTuple):
     pattern: re.Pattern[str]
     endpoint: Endpoint
     template: str
+    is_inference: bool
 
 
-def route(method: str, pattern: str, endpoint: Endpoint, template: str = "") -> Route:
+def route(method: str, pattern: str, endpoint: Endpoint, template: str = "", *, is_inference: bool = False) -> Route:
     """A route whose whole path must match; one character may stand before it, as in the reference (``//v1/config``).
 
     Args:
@@ -91,8 +79,9 @@ def route(method: str, pattern: str, endpoint: Endpoint, template: str = "") -> 
         pattern: of the path, with the groups ``name`` and ``version``.
         endpoint: what answers.
         template: the path as metrics name it; the pattern if it has no groups.
+        is_inference: whether a model has to work for the answer, so that limits of load hold.
     """
-    return Route(method, re.compile(f".?{pattern}", re.ASCII), endpoint, template or pattern)
+    return Route(method, re.compile(f".?{pattern}", re.ASCII), endpoint, template or pattern, is_inference)
 
 
 VERSION: Final = r"(?:/versions/(?P<version>\d+)|/labels/\w+)?"
@@ -100,12 +89,44 @@ VERSION: Final = r"(?:/versions/(?P<version>\d+)|/labels/\w+)?"
 
 
 class Target(NamedTuple):
-    """Where a request goes: the parts of its path that name a model and a version, and the path as metrics name it."""
+    """Where a request goes.
+
+    Attributes:
+        endpoint: what answers.
+        name: of the model; empty if the path has none.
+        digits: of the version, as they stand in the path.
+        template: the path as metrics name it.
+        is_inference: see ``route``.
+    """
 
     endpoint: Endpoint
     name: str
-    version: str | None
+    digits: str | None
     template: str
+    is_inference: bool = False
+
+    @property
+    def number(self) -> int | None:
+        """The version's number as it stands in the path; None if there is none.
+
+        Raises:
+            Failure: VERSION_MISSING for a number beyond int64.
+        """
+        text = self.digits
+        if text is None:
+            return None
+        if (len(text) > INT64_DIGITS and len(text := text.lstrip("0")) > INT64_DIGITS) or int(text or 0) > INT64_MAX:
+            raise Failure(Code.VERSION_MISSING)
+        return int(text or 0)
+
+    @property
+    def version(self) -> int | None:
+        """The version asked for; None for the default one, which 0 and labels ask for, too.
+
+        Raises:
+            Failure: VERSION_MISSING for a number beyond int64.
+        """
+        return None if self.digits is None else self.number or None
 
 
 def _decode(name: str) -> str:
@@ -134,6 +155,7 @@ def find(routes: Sequence[Route], method: str, path: str) -> Target:
         if found := each.pattern.fullmatch(path):
             if each.method == method:
                 groups = found.groupdict()
-                return Target(each.endpoint, _decode(groups.get("name") or ""), groups.get("version"), each.template)
+                name = _decode(groups.get("name") or "")
+                return Target(each.endpoint, name, groups.get("version"), each.template, each.is_inference)
             other = True
     raise Failure(Code.UNSUPPORTED_METHOD if other else Code.INVALID_URL)

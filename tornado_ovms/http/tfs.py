@@ -40,7 +40,7 @@ def metadata(planes: Planes, request: Request) -> Reply:
 _MODEL: Final = rf"/v1/models/(?P<name>[^/:]+){VERSION}"
 
 ROUTES: Final = (
-    route("POST", rf"{_MODEL}:predict", predict, "/v1/models/NAME:predict"),
+    route("POST", rf"{_MODEL}:predict", predict, "/v1/models/NAME:predict", is_inference=True),
     route("POST", rf"{_MODEL}:(?:classify|regress)", not_here, "/v1/models/NAME:classify"),
     # A model may be called "metadata", so the name is looked for first.
     route("GET", rf"/v1/models(?:/(?P<name>[^/:]+))?{VERSION}", status, "/v1/models/NAME"),

@@ -26,6 +26,12 @@ OTHER: Final = "other"
 
 REASONS: Final[Mapping[Code, str]] = {
     Code.BODY_TOO_LARGE: "body_bytes",
+    Code.TOO_MANY_REQUESTS: "requests",
+    Code.TOO_MANY_BYTES: "bytes",
+    Code.QUEUE_FULL: "queue",
+    Code.TOO_MANY_CONNECTIONS: "connections",
+    Code.DEADLINE_EXCEEDED: "request_timeout",
+    Code.CLIENT_TOO_SLOW: "client_timeout",
     Code.JSON_TOO_DEEP: "json_depth",
     Code.IMAGE_TOO_LARGE: "image_pixels",
     Code.STRINGS_TOO_LARGE: "text_bytes",

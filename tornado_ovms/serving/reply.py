@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tornado_ovms.codec import tfs
@@ -33,6 +34,11 @@ class Reply(NamedTuple):
     is_packable: bool = True
 
 
+RETRY_AFTER: Final[Headers] = (("Retry-After", "1"),)
+"""Seconds, the least that HTTP can say: what is refused for load is soon welcome again."""
+
+
 def refusal(failure: Failure) -> Reply:
     """The answer to a request that failed."""
-    return Reply(failure.http, [tfs.write_error(failure.text)], is_packable=False)
+    headers = RETRY_AFTER if failure.http == HTTPStatus.TOO_MANY_REQUESTS else ()
+    return Reply(failure.http, [tfs.write_error(failure.text)], headers=headers, is_packable=False)

@@ -30,6 +30,7 @@ class Instance:
     Attributes:
         inputs: what a request may carry, by name: the model's inputs and, for a stateful one, those about its sequence.
         sequences: those of a stateful model; None for all others.
+        at_once: how many requests its infer requests work on at most; 0 for a pipeline, which has none of its own.
     """
 
     def __init__(self, blueprint: Blueprint, executable: Executable) -> None:
@@ -41,6 +42,8 @@ class Instance:
             self.inputs = {**executable.inputs, **SPECS}
             self.sequences = Sequences(executable, blueprint.settings.max_sequence_number)
         self.leases = 0
+        batching = blueprint.settings.batching
+        self.at_once = executable.stats().requests * (batching.max_batch if batching is not None else 1)
         self._idle: asyncio.Future[None] | None = None
 
     @property

@@ -1,0 +1,164 @@
+"""What a server takes on, and what it does with clients that want more, or nothing: over sockets, against a real process."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import models
+from tests.functional.repository import Repository
+from tests.functional.servers import Answer, Server, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROW = json.dumps({"instances": [[0.5]]}).encode()
+PATH = "/v1/models/slow:predict"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A model that takes its time, one request after the other."""
+    made = Repository(tmp_path)
+    made.put("slow", 1, models.slow(512, 200))
+    made.configure(slow={"nireq": 1})
+    return made
+
+
+def serve(repository: Repository, *options: str) -> Server:
+    """A server with these options."""
+    return Server("--config_path", str(repository.config), "--metrics_enable", *options, log=repository.aside())
+
+
+def refused(server: Server, reason: str) -> float:
+    """How many requests were refused for it."""
+    lines = server.get("/metrics").body.decode().splitlines()
+    sample = f'tornado_ovms_refused_requests_total{{reason="{reason}"}} '
+    return next((float(line.removeprefix(sample)) for line in lines if line.startswith(sample)), 0.0)
+
+
+def ask(server: Server, **headers: str) -> Answer:
+    """One prediction on a connection of its own."""
+    return server.request("POST", PATH, ROW, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "most"),
+    [
+        (("--max_queue", "2"), "queue", 3),
+        (("--max_open_requests", "3"), "requests", 3),
+        (("--max_open_bytes", str(3 * len(ROW))), "bytes", 3),
+    ],
+)
+def test_a_burst(repository: Repository, options: tuple[str, ...], reason: str, most: int) -> None:
+    """As many as there is room for are answered, the rest is refused at once and may come again; health is always told."""
+    with serve(repository, *options) as server:
+        answers: list[tuple[int, str | None]] = []
+
+        def call() -> None:
+            answer = ask(server)
+            answers.append((answer.status, answer.headers.get("Retry-After")))
+
+        threads = [threading.Thread(target=call) for _ in range(24)]
+        for thread in threads:
+            thread.start()
+        assert server.get("/v2/health/ready").status == 200
+        for thread in threads:
+            thread.join(60)
+        assert set(answers) == {(200, None), (429, "1")}
+        good = answers.count((200, None))
+        assert good >= most
+        assert refused(server, reason) == 24 - good
+        assert ask(server).status == 200
+
+
+def test_a_refused_request_keeps_its_connection(repository: Repository) -> None:
+    """The next one on it is taken on, once there is room."""
+    with serve(repository, "--max_open_bytes", str(len(ROW))) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        for body, status in ((ROW + b" ", 429), (ROW, 200)):
+            connection.request("POST", PATH, body)
+            answer = connection.getresponse()
+            answer.read()
+            assert (answer.status, answer.will_close) == (status, False)
+        connection.close()
+
+
+def test_a_large_body_is_refused_before_it_is_sent(repository: Repository) -> None:
+    """The client has sent the head only."""
+    with (
+        serve(repository, "--max_open_bytes", "100000") as server,
+        socket.create_connection(("127.0.0.1", server.port)) as client,
+    ):
+        client.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n".encode())
+        answer = client.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"Connection: close" in answer
+
+
+def test_an_answer_in_time_or_none(repository: Repository) -> None:
+    """What waits behind others is refused at its time, and never inferred."""
+    with serve(repository, "--request_timeout", "30") as server:
+        lone = min(_seconds(server) for _ in range(3))
+        first = threading.Thread(target=lambda: [ask(server) for _ in range(3)])
+        first.start()
+        answer = ask(server, X_Request_Timeout_Ms=str(max(1, int(lone * 100))))
+        assert answer.status == 504
+        assert b"Inference did not finish in time" in answer.body
+        first.join()
+        assert refused(server, "request_timeout") == 1
+        until(lambda: _waiting(server) == 0)
+        assert ask(server, X_Request_Timeout_Ms="30000").status == 200
+
+
+def _seconds(server: Server) -> float:
+    begun = time.perf_counter()
+    ask(server)
+    return time.perf_counter() - begun
+
+
+def _waiting(server: Server) -> float:
+    lines = server.get("/metrics").body.decode().splitlines()
+    return float(next(line.split()[-1] for line in lines if line.startswith("tornado_ovms_waiting_requests{")))
+
+
+def test_slow_clients(repository: Repository) -> None:
+    """Half a head, half a body and an answer that is not taken end; idle connections do not."""
+    with serve(repository, "--client_timeout", "1") as server, ExitStack() as stack:
+
+        def connect(begin: bytes) -> socket.socket:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            client.sendall(begin)
+            return client
+
+        idle = connect(b"")
+        head = connect(b"GET /v2/health/live HTTP/1.1\r\nX: ")
+        body = connect(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{{".encode())
+        assert body.makefile("rb").read().startswith(b"HTTP/1.1 408 ")
+        assert head.recv(100) == b""
+        until(lambda: refused(server, "client_timeout") == 2)
+        idle.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_too_many_connections(repository: Repository) -> None:
+    """Those beyond are told so; when others end there is room again."""
+    with serve(repository, "--max_connections", "2", "--metrics_enable") as server, ExitStack() as stack:
+        kept = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30)) for _ in range(2)]
+        for client in kept:
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        answer = server.get("/v2/health/live")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.json == {"error": "Too many connections"}
+        for client in kept:
+            client.close()
+        until(lambda: server.get("/v2/health/live").status == 200)
+        assert refused(server, "connections") >= 1

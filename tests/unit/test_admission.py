@@ -1,0 +1,74 @@
+"""Which requests are taken on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import FakeExecutable
+from tornado_ovms.core.lifecycle import Blueprint, Event, Key
+from tornado_ovms.core.settings import Batching, LoadLimits, ModelSettings
+from tornado_ovms.core.status import Code, Failure
+from tornado_ovms.metrics import Metrics
+from tornado_ovms.serving.admission import Admission
+from tornado_ovms.serving.registry import Registry
+from tornado_ovms.serving.servable import Instance
+
+
+def make(load: LoadLimits, batching: Batching | None = None) -> Admission:
+    """With model ``m``, whose versions 1 and 2 serve with one infer request each."""
+    registry = Registry(Metrics())
+    for number in (1, 2):
+        blueprint = Blueprint(Key("m", number), ModelSettings("m", "/m", batching=batching), f"/m/{number}", ())
+        version = registry.add_version(blueprint)
+        registry.advance(blueprint.key, Event.LOAD)
+        version.instance = Instance(blueprint, FakeExecutable())
+        registry.advance(blueprint.key, Event.LOADED)
+    return Admission(load, registry)
+
+
+def refused(admission: Admission, name: str, version: int | None, size: int) -> Code:
+    """Why a request is not taken on."""
+    with pytest.raises(Failure) as caught:
+        admission.enter(name, version, size)
+    return caught.value.code
+
+
+def test_requests_are_counted_until_they_leave() -> None:
+    """Whatever they are for."""
+    admission = make(LoadLimits(requests=2))
+    first = admission.enter("m", 1, 5)
+    admission.enter("nobody", None, 5)
+    assert refused(admission, "m", 1, 5) is Code.TOO_MANY_REQUESTS
+    admission.leave(first)
+    admission.enter("m", 1, 5)
+
+
+def test_bytes_are_counted_as_announced_and_as_received() -> None:
+    """A refused growth counts for nothing."""
+    admission = make(LoadLimits(bytes=10))
+    ticket = admission.enter("m", 1, 4)
+    admission.grow(ticket, 6)
+    assert refused(admission, "m", 1, 5) is Code.TOO_MANY_BYTES
+    with pytest.raises(Failure, match="Expected: 10 at most; Actual: 6 and 5 more"):
+        admission.grow(ticket, 11)
+    admission.leave(ticket)
+    admission.enter("m", 1, 10)
+
+
+@pytest.mark.parametrize(("batching", "at_work"), [(None, 1), (Batching(4), 4)])
+def test_each_version_has_a_line_of_its_own(batching: Batching | None, at_work: int) -> None:
+    """Beyond what is at work; the default version is in the line of its number."""
+    admission = make(LoadLimits(queue=2), batching)
+    tickets = [admission.enter("m", 2, 0) for _ in range(at_work + 2)]
+    assert refused(admission, "m", 2, 0) is refused(admission, "m", None, 0) is Code.QUEUE_FULL
+    admission.enter("m", 1, 0)
+    admission.leave(tickets[0])
+    admission.enter("m", None, 0)
+
+
+def test_what_is_not_there_has_no_line() -> None:
+    """It is answered with 404 later."""
+    admission = make(LoadLimits(queue=1))
+    for _ in range(9):
+        admission.enter("nobody", None, 0)
+        admission.enter("m", 99, 0)

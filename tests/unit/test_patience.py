@@ -1,0 +1,130 @@
+"""Clients that are too slow, on streams that are none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from tornado_ovms.core import metric_families as families
+from tornado_ovms.http.patience import LEAST_BYTES, Patience
+from tornado_ovms.http.traffic import Traffic
+from tornado_ovms.metrics import Metrics
+
+LIMIT_S = 10
+
+
+class FakeStream:
+    """A connection: bytes of a head that have come, bytes of an answer that the client has taken."""
+
+    def __init__(self, *, head: int = 0, taken: int | None = None) -> None:
+        self._read_buffer_size = head
+        self._total_write_done_index = taken
+        self.is_closed = False
+
+    def take(self, count: int) -> None:
+        """The client takes so many bytes of its answer."""
+        assert self._total_write_done_index is not None
+        self._total_write_done_index += count
+
+    def writing(self) -> bool:
+        """See Tornado."""
+        return self._total_write_done_index is not None
+
+    def close(self) -> None:
+        """See Tornado."""
+        self.is_closed = True
+
+
+class FakeExchange:
+    """A request of which ``received`` bytes of the body have come; ``task`` is set once it is answered."""
+
+    def __init__(self, stream: FakeStream, received: int = 0, task: Any = None) -> None:
+        self.stream, self.received, self.task = stream, received, task
+        self.told = ""
+
+    def give_up(self, detail: str) -> None:
+        """See ``Exchange``."""
+        self.told = detail
+
+
+class Watch:
+    """A ``Patience`` with its clock."""
+
+    def __init__(self, stream: FakeStream, exchange: FakeExchange | None = None) -> None:
+        self.metrics, self.stream, self.now = Metrics(), stream, 0.0
+        edge: Any = SimpleNamespace(open={exchange} if exchange else set(), traffic=Traffic(self.metrics))
+        self._patience = Patience(edge, LIMIT_S, lambda: self.now)
+        self._patience.look([stream])
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, and it is looked again."""
+        self.now += seconds
+        self._patience.look([self.stream])
+
+    @property
+    def refused(self) -> float:
+        """How many connections were counted as too slow."""
+        return self.metrics.counter(families.REFUSED, reason="client_timeout").value
+
+
+def test_a_head_has_to_be_complete_in_time() -> None:
+    """However much of it comes meanwhile: that is how such attacks work."""
+    watch = Watch(stream := FakeStream(head=1))
+    stream._read_buffer_size = 9000
+    watch.wait(LIMIT_S - 1)
+    assert not stream.is_closed
+    watch.wait(1)
+    assert (stream.is_closed, watch.refused) == (True, 1)
+
+
+def test_idle_connections_stay() -> None:
+    """As in the reference."""
+    watch = Watch(stream := FakeStream())
+    watch.wait(LIMIT_S * 9)
+    assert not stream.is_closed
+
+
+def test_the_time_for_a_head_begins_anew_with_each() -> None:
+    """An idle while between two heads, if it is seen, ends the first."""
+    watch = Watch(stream := FakeStream(head=1))
+    watch.wait(LIMIT_S - 1)
+    stream._read_buffer_size = 0
+    watch.wait(1)
+    stream._read_buffer_size = 1
+    watch.wait(1)
+    watch.wait(LIMIT_S - 1)
+    assert not stream.is_closed
+
+
+def test_a_body_has_to_make_progress() -> None:
+    """It is answered, as its client may read that."""
+    exchange = FakeExchange(stream := FakeStream(head=7))
+    watch = Watch(stream, exchange)
+    for _ in range(3):
+        exchange.received += LEAST_BYTES
+        watch.wait(LIMIT_S - 1)
+    assert not exchange.told
+    exchange.received += LEAST_BYTES - 1
+    watch.wait(LIMIT_S)
+    assert exchange.told == f"Expected: {LEAST_BYTES} bytes in {LIMIT_S} s; Actual: {4 * LEAST_BYTES - 1} in all"
+    assert not stream.is_closed
+
+
+def test_a_request_that_is_being_answered_is_ours_to_end() -> None:
+    """The next head may be there already."""
+    exchange = FakeExchange(stream := FakeStream(head=7), task=object())
+    watch = Watch(stream, exchange)
+    watch.wait(LIMIT_S * 9)
+    assert not exchange.told
+    assert not stream.is_closed
+
+
+def test_an_answer_has_to_be_taken() -> None:
+    """In pieces, if they are not too small."""
+    watch = Watch(stream := FakeStream(taken=0))
+    for _ in range(3):
+        stream.take(LEAST_BYTES)
+        watch.wait(LIMIT_S - 1)
+    stream.take(1)
+    watch.wait(LIMIT_S)
+    assert (stream.is_closed, watch.refused) == (True, 1)

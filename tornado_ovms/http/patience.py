@@ -1,0 +1,105 @@
+"""How long clients may take: connections that are held by doing next to nothing are closed, those that are idle are not.
+
+Instead of a timer for each request, which a small one would pay for, all connections are looked at now and then. Belongs to the
+event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from tornado_ovms.core.status import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tornado_ovms.http.app import Edge, Exchange
+
+LEAST_BYTES: Final = 4096
+"""What has to come, or to be taken, of a body in the time allowed."""
+
+LOOKS: Final = 10
+"""How often is looked in the time allowed, so that it is exceeded by a tenth at most."""
+
+
+class Waiting(Enum):
+    """What a connection waits for its client to do."""
+
+    HEAD = auto()
+    BODY = auto()
+    TAKING = auto()
+
+
+class _Seen(NamedTuple):
+    waiting: Waiting
+    bytes: float
+    since: float
+
+
+class Patience:
+    """Looks at connections, and closes those whose clients are too slow.
+
+    Args:
+        edge: what answers.
+        limit_s: seconds for a head, and for each ``LEAST_BYTES`` of a body; 0: no limit.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, edge: Edge, limit_s: float, clock: Callable[[], float]) -> None:
+        self._edge = edge
+        self._limit_s = limit_s
+        self._clock = clock
+        self._seen: dict[Any, _Seen] = {}
+
+    async def run(self, streams: Iterable[Any]) -> None:
+        """Look again and again, for ever; not at all without a limit."""
+        while self._limit_s:
+            await asyncio.sleep(self._limit_s / LOOKS)
+            self.look(streams)
+
+    def look(self, streams: Iterable[Any]) -> None:
+        """Look at these connections once.
+
+        Args:
+            streams: all open ones (Tornado's ``IOStream``).
+        """
+        now = self._clock()
+        exchanges = {exchange.stream: exchange for exchange in self._edge.open}
+        before, self._seen = self._seen, {}
+        for stream in list(streams):
+            found = _waits(stream, exchanges.get(stream))
+            if found is None:
+                continue
+            waiting, count = found
+            seen = before.get(stream)
+            if seen is None or seen.waiting is not waiting or count >= seen.bytes + LEAST_BYTES:
+                seen = _Seen(waiting, count, now)
+            if now - seen.since < self._limit_s:
+                self._seen[stream] = seen
+            else:
+                self._close(stream, exchanges.get(stream), waiting)
+
+    def _close(self, stream: Any, exchange: Exchange | None, waiting: Waiting) -> None:
+        """A body that does not come is answered; who sends half a head, or takes no answer, would not read one."""
+        if waiting is Waiting.BODY and exchange is not None:
+            exchange.give_up(
+                f"Expected: {LEAST_BYTES} bytes in {self._limit_s:g} s; Actual: {exchange.received} in all"
+            )
+        else:
+            self._edge.traffic.refused(Code.CLIENT_TOO_SLOW)
+            stream.close()
+
+
+def _waits(stream: Any, exchange: Exchange | None) -> tuple[Waiting, float] | None:
+    """What a connection waits for, and how many bytes of it there are; None if it is our turn, or if it is idle.
+
+    Tornado tells the sizes of its buffers by attributes that are not public; a release without them is never found waiting.
+    """
+    if stream.writing():
+        return Waiting.TAKING, getattr(stream, "_total_write_done_index", math.inf)
+    if exchange is not None:
+        return (Waiting.BODY, exchange.received) if exchange.task is None else None
+    return (Waiting.HEAD, 0) if getattr(stream, "_read_buffer_size", 0) else None
