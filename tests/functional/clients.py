@@ -93,3 +93,28 @@ class Client(threading.Thread):
         """What the model adds to zeros."""
         answer = self.post(ZEROS)
         return answer["predictions"][0][0] if isinstance(answer, dict) else answer
+
+
+class Caller(threading.Thread):
+    """Asks on connections that it keeps, as long as the server says that it is ready; counts what came back."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port = port
+        self.statuses: list[int] = []
+        self.reconnected = 0
+
+    def run(self) -> None:
+        """See ``Thread``."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        while True:
+            for method, path, body in (("GET", "/v2/health/ready", None), ("POST", "/v1/models/plus:predict", ZEROS)):
+                connection.request(method, path, body)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.headers.get("Connection") == "close":
+                    self.reconnected += 1
+                if path == "/v2/health/ready" and answer.status == 503:
+                    connection.close()
+                    return
+                self.statuses.append(answer.status)

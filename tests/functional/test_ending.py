@@ -6,13 +6,13 @@ import http.client
 import json
 import signal
 import socket
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from tests import models
+from tests.functional.clients import Caller
 from tests.functional.repository import Repository
 from tests.functional.servers import Server, until
 
@@ -35,31 +35,6 @@ def repository(tmp_path: Path) -> Repository:
 def serve(repository: Repository, *options: str) -> Server:
     """A server with these options."""
     return Server("--config_path", str(repository.config), *options, log=repository.aside())
-
-
-class Caller(threading.Thread):
-    """Asks on connections that it keeps, as long as the server says that it is ready; counts what came back."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(daemon=True)
-        self.port = port
-        self.statuses: list[int] = []
-        self.reconnected = 0
-
-    def run(self) -> None:
-        """See ``Thread``."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        while True:
-            for method, path, body in (("GET", "/v2/health/ready", None), ("POST", "/v1/models/plus:predict", ROW)):
-                connection.request(method, path, body)
-                answer = connection.getresponse()
-                answer.read()
-                if answer.headers.get("Connection") == "close":
-                    self.reconnected += 1
-                if path == "/v2/health/ready" and answer.status == 503:
-                    connection.close()
-                    return
-                self.statuses.append(answer.status)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
