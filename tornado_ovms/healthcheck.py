@@ -7,6 +7,7 @@ container is the server's. Main thread.
 from __future__ import annotations
 
 import http.client
+import ssl
 import sys
 from http import HTTPStatus
 from pathlib import Path
@@ -41,7 +42,7 @@ def check(arguments: Arguments, first_process: Path = FIRST_PROCESS) -> int:
         print("healthcheck: there is no --rest_port, and process 1 is no tornado-ovms that has one", file=sys.stderr)
         return 1
     address = arguments.text("rest_bind_address").split(",")[0]
-    trouble = _ask(LOCAL.get(address, address), port)
+    trouble = _ask(LOCAL.get(address, address), port, _context(arguments))
     if trouble:
         print(f"healthcheck: {trouble}", file=sys.stderr)
     return 1 if trouble else 0
@@ -65,9 +66,28 @@ def _parse(words: Sequence[str]) -> Arguments | None:
         return None
 
 
-def _ask(host: str, port: int) -> str:
+def _context(arguments: Arguments) -> ssl.SSLContext | None:
+    """What a server with a certificate is asked with; None for one without.
+
+    It asks itself, so that no authority has to vouch for it; where clients need certificates it shows its own.
+    """
+    certificate = arguments.text("tls_certificate")
+    if not certificate:
+        return None
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if arguments.text("tls_client_ca"):
+        context.load_cert_chain(certificate, arguments.text("tls_key") or certificate)
+    return context
+
+
+def _ask(host: str, port: int, context: ssl.SSLContext | None) -> str:
     """What is wrong; empty if the server is ready."""
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    if context is None:
+        connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    else:
+        connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
     try:
         connection.request("GET", "/v2/health/ready")
         answer = connection.getresponse()

@@ -83,7 +83,14 @@ def configure(level: str, path: str | None, form: LogFormat = LogFormat.TEXT) ->
     for handler in handlers:
         handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else ReferenceFormatter())
     logging.basicConfig(level=LEVELS[level], handlers=handlers, force=True)
+    if LEVELS[level] > logging.DEBUG:
+        logging.getLogger("tornado.general").addFilter(_is_no_handshake)
     logging.getLogger("asyncio").setLevel(max(LEVELS[level], logging.WARNING))
+
+
+def _is_no_handshake(record: logging.LogRecord) -> bool:
+    """Tornado warns of each client that does not speak TLS: whoever scans ports would fill the disk."""
+    return not str(record.msg).startswith("SSL Error")
 
 
 class _Handover(logging.handlers.QueueHandler):

@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tornado.netutil import bind_sockets
 
@@ -31,8 +31,10 @@ from tornado_ovms.http.app import Edge
 from tornado_ovms.http.listener import LazyLoop, Listener
 from tornado_ovms.http.patience import Patience
 from tornado_ovms.http.traffic import Traffic
+from tornado_ovms.keys import read_guard
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.nodes.library import open_library
+from tornado_ovms.renewal import PAUSE_S, Renewed
 from tornado_ovms.serving.admission import Admission
 from tornado_ovms.serving.clock import Clock
 from tornado_ovms.serving.controlplane import ControlPlane
@@ -48,11 +50,12 @@ from tornado_ovms.serving.warmup import WarmUp
 from tornado_ovms.storage.copies import Copies
 from tornado_ovms.storage.local import LocalStorage
 from tornado_ovms.storage.remote import RemoteStorage
+from tornado_ovms.tls import server_context
 from tornado_ovms.watch import Watcher
 from tornado_ovms.workers.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
     from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import ServerSettings
@@ -100,6 +103,13 @@ def run(settings: ServerSettings, place: Place | None = None) -> int:
         return asyncio.run(_Server(settings, place).serve())
 
 
+class _Renewal(NamedTuple):
+    """Files that may change, and what takes up what they hold, on the loop."""
+
+    files: Renewed[Any]
+    use: Callable[[Any], None]
+
+
 class _Server:
     """One process and all its services. Belongs to the event loop."""
 
@@ -113,10 +123,7 @@ class _Server:
         siblings = Siblings(link)
         LazyLoop()
         stopped, hung_up = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, partial(_stop, stopped, number, may_hurry=place is None))
-        loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+        self._hear_signals(stopped, hung_up)
         with (
             _pool("decode", settings.rest_workers) as decoders,
             _pool("load", 1) as loaders,
@@ -165,8 +172,9 @@ class _Server:
                 max_header_size=HEADER_BYTES,
                 max_body_size=settings.limits.body_bytes * 2,  # the edge refuses first, with an answer
             )
+            renewals = self._renewals(edge, server)
             is_late = place is not None and place.is_late
-            if not is_late and not self._listen(server):
+            if not (await _read_first(renewals, scanner) and (is_late or self._listen(server))):
                 return 1
             code = 1
             if await self._start(stopped, manager, metrics, remote) and (
@@ -176,17 +184,14 @@ class _Server:
                 # What is there now stays: looking through it for garbage would hold every thread for 30 ms, again and again.
                 gc.freeze()
                 patience = Patience(edge, settings.load.client_timeout_s, time.monotonic)
-                async with self._chores(
-                    hung_up, manager, watcher, registry, loaders, metrics, siblings, patience.run(server.streams)
-                ):
+                more = [patience.run(server.streams), *map(_renew, renewals)]
+                async with self._chores(hung_up, manager, watcher, registry, loaders, metrics, siblings, more):
                     await _either(stopped, link.is_cut if link is not None else stopped)
                 code = 0
             manager.is_draining = edge.is_draining = True
             if not code:
                 await asyncio.sleep(settings.drain_delay)
-            server.stop()
-            await _drain(edge, settings.drain_timeout)
-            await server.close_all_connections()
+            await self._close(server, edge)
             remote.close()
             await manager.retire_all()
             await lookout.scan(remote.remove)
@@ -194,12 +199,38 @@ class _Server:
                 link.close()
             return code
 
+    def _hear_signals(self, stopped: asyncio.Event, hung_up: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, partial(_stop, stopped, number, may_hurry=self._place is None))
+        loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+
+    async def _close(self, server: Listener, edge: Edge) -> None:
+        """Close the port, let requests end, and close connections."""
+        server.stop()
+        await _drain(edge, self._settings.drain_timeout)
+        await server.close_all_connections()
+
     async def _follow(self, server: Listener, siblings: Siblings, manager: Manager) -> bool:
         """Open the port beside workers that serve already: with the models that they serve."""
         for name in await siblings.unloaded():
             with contextlib.suppress(Failure):  # the configuration does not name it any more
                 await manager.unload(name)
         return self._listen(server)
+
+    def _renewals(self, edge: Edge, server: Listener) -> list[_Renewal]:
+        """The certificate and the API keys, as far as there are any."""
+        settings, renewals = self._settings, []
+        if settings.tls is not None:
+            paths = [path for path in (settings.tls.certificate, settings.tls.key, settings.tls.client_ca) if path]
+            files = Renewed("the certificate", paths, partial(server_context, settings.tls))
+            renewals.append(_Renewal(files, partial(setattr, server, "ssl_options")))
+        if paths := [path for path in (settings.inference_keys, settings.management_keys) if path]:
+            guard = Renewed(
+                "the API keys", paths, partial(read_guard, settings.inference_keys, settings.management_keys)
+            )
+            renewals.append(_Renewal(guard, partial(setattr, edge, "guard")))
+        return renewals
 
     def _engine(self) -> OpenVinoEngine | None:
         """The engine, with the cache folder and the CPU extension; None if the latter cannot be loaded."""
@@ -272,13 +303,13 @@ class _Server:
         loaders: Executor,
         metrics: Metrics,
         siblings: Siblings,
-        patience: Coroutine[Any, Any, None],
+        more: Iterable[Coroutine[Any, Any, None]],
     ) -> AsyncIterator[None]:
         """What is done beside the requests: changes are taken up, and what nobody needs any more is removed."""
         tasks = [
             asyncio.ensure_future(_reload(hung_up, manager)),
             asyncio.ensure_future(_watch_loop(metrics.histogram(LOOP_LAG))),
-            asyncio.ensure_future(patience),
+            *map(asyncio.ensure_future, more),
         ]
         if watcher is not None:
             log.info("Started model manager thread")
@@ -362,6 +393,26 @@ async def _reload(hung_up: asyncio.Event, manager: Manager) -> None:
             log.info("Reloaded: %s", "something has changed" if outcome.changed else "nothing has changed")
         else:
             log.error("Reload failed: %s", outcome.failure.text)
+
+
+async def _read_first(renewals: Iterable[_Renewal], scanner: Executor) -> bool:
+    """Read what may change later for the first time; whether the server may go on."""
+    for renewal in renewals:
+        try:
+            renewal.use(await asyncio.get_running_loop().run_in_executor(scanner, renewal.files.first))
+        except (OSError, ValueError) as error:
+            log.critical("Cannot start without %s: %s", renewal.files.what, error)
+            return False
+    return True
+
+
+async def _renew(renewal: _Renewal) -> None:
+    """Take up what changes. For ever."""
+    while True:
+        await asyncio.sleep(PAUSE_S)
+        value = await asyncio.get_running_loop().run_in_executor(None, renewal.files.look)
+        if value is not None:
+            renewal.use(value)
 
 
 async def _clean(registry: Registry, loaders: Executor, pause_s: float) -> None:

@@ -481,7 +481,7 @@ def test_a_surprise_is_logged_with_the_id(caplog: pytest.LogCaptureFixture) -> N
     ("length", "chunks", "status", "is_closed"),
     [
         ("7", (b"{}     ",), 429, False),  # read, since it is on its way, and not looked at
-        ("70000", (), 429, True),  # not read
+        ("700000", (), 429, True),  # not read
     ],
 )
 def test_what_is_refused_for_load(length: str, chunks: tuple[bytes, ...], status: int, *, is_closed: bool) -> None:

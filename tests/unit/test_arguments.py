@@ -263,10 +263,11 @@ DEFAULTS = {
 def test_the_options_are_the_reference_s() -> None:
     """With names, types and defaults, so that its command lines work; the others stand under a heading of their own."""
     ours = {
-        "access_log", "client_timeout", "demo", "drain_delay", "drain_timeout", "healthcheck", "log_format", "manage",
+        "access_log", "client_timeout", "demo", "drain_delay", "drain_timeout", "healthcheck", "inference_keys",
+        "log_format", "manage", "management_keys",
         "max_body_bytes", "max_connections", "max_image_pixels", "max_json_depth", "max_open_bytes",
         "max_open_requests", "max_queue", "non_finite", "print_config_schema", "ready_when", "request_timeout",
-        "server_timing", "warmup", "workers",
+        "server_timing", "tls_certificate", "tls_client_ca", "tls_key", "tls_min_version", "warmup", "workers",
     }  # fmt: skip
     found = {option.name: option for option in OPTIONS.values() if option.name not in ours}
     assert {name: option.kind.value for name, option in found.items()} == {

@@ -21,6 +21,7 @@ from tornado_ovms.core.settings import (
     NonFinite,
     ServerSettings,
     SpecificVersions,
+    TlsSettings,
     VersionPolicy,
 )
 from tornado_ovms.core.status import Code, Failure
@@ -83,12 +84,14 @@ def test_a_server_with_every_setting() -> None:
         allowed_origins="a", allowed_methods="", allowed_headers="c", log_level="TRACE", log_path="/log",
         non_finite="string", max_body_bytes=1, max_json_depth=2, max_image_pixels=3,
         max_open_requests=4, max_open_bytes=5, max_queue=6, max_connections=7, request_timeout=8, client_timeout=9,
+        tls_certificate="/cert", tls_min_version="1.3", tls_client_ca="/ca", inference_keys="/i", management_keys="/m",
     ) == ServerSettings(
         config_path="/c.json", rest_port=1, addresses=("127.0.0.1", "::1"), rest_workers=9,
         file_system_poll_wait_seconds=0, sequence_cleaner_poll_wait_minutes=0, cache_dir="/cache",
         cpu_extension="/x.so", metrics=MetricsSettings(enable=True, families=("ovms_streams", "x")),
         cors=CorsSettings("a", "", "c", credentials=True), log_level="TRACE", log_path="/log",
         non_finite=NonFinite.STRING, limits=Limits(1, 2, 3), load=LoadLimits(4, 5, 6, 7, 8, 9),
+        tls=TlsSettings("/cert", "/cert", "1.3", "/ca"), inference_keys="/i", management_keys="/m",
     )  # fmt: skip
 
 

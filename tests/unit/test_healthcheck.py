@@ -140,7 +140,7 @@ def test_the_port_that_is_given_counts_more(first_process: Path) -> None:
 def test_addresses_that_stand_for_all(monkeypatch: pytest.MonkeyPatch, first_process: Path) -> None:
     """This host is asked by a name of its own; of several addresses the first."""
     asked: list[tuple[str, int]] = []
-    monkeypatch.setattr(healthcheck, "_ask", lambda host, port: asked.append((host, port)) or "")
+    monkeypatch.setattr(healthcheck, "_ask", lambda host, port, _: asked.append((host, port)) or "")
     for address in ("0.0.0.0", "::", "::1", "localhost,127.0.0.1", "192.0.2.7"):  # noqa: S104
         check(parse(["--rest_port", "1", "--rest_bind_address", address]), first_process)
     assert [host for host, _ in asked] == ["127.0.0.1", "::1", "::1", "localhost", "192.0.2.7"]

@@ -178,10 +178,13 @@ def _our_faults(arguments: Arguments) -> Iterator[str]:
     """What the reference does not know; last, so that its own sentences come first."""
     if rest_port(arguments) == 0:
         yield "rest_port is not set, and there is no gRPC in this server: port alone serves nothing"
-    for name in ("non_finite", "ready_when", "log_format"):
+    for name in ("non_finite", "ready_when", "log_format", "tls_min_version"):
         choices = OPTIONS[name].choices
         if arguments.text(name) not in choices:
             yield f"{name} should be one of: {', '.join(choices)}"
+    for name in ("tls_key", "tls_client_ca"):
+        if arguments.text(name) and not arguments.text("tls_certificate"):
+            yield f"{name} is set but tls_certificate is not"
     if not is_warmup(arguments.text("warmup")):
         yield f"warmup should be {WARMUP}"
     if not 1 <= arguments.number("max_json_depth") <= MAX_JSON_DEPTH:

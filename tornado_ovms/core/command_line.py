@@ -26,6 +26,7 @@ from tornado_ovms.core.settings import (
     ReadyWhen,
     ServerSettings,
     SpecificVersions,
+    TlsSettings,
     VersionPolicy,
 )
 from tornado_ovms.core.status import Code, Failure
@@ -93,6 +94,9 @@ def server_settings(arguments: Arguments, folder: str, cpus: int) -> ServerSetti
         limits=Limits(
             arguments.number("max_body_bytes"), arguments.number("max_json_depth"), arguments.number("max_image_pixels")
         ),
+        tls=_tls(arguments),
+        inference_keys=arguments.text("inference_keys") or None,
+        management_keys=arguments.text("management_keys") or None,
         load=LoadLimits(
             requests=arguments.number("max_open_requests"),
             bytes=arguments.number("max_open_bytes"),
@@ -138,6 +142,18 @@ def _warnings(arguments: Arguments) -> list[str]:
 
 def _names(group: Group) -> list[str]:
     return [option.name.replace("-", "_") for option in TABLE[group]]
+
+
+def _tls(arguments: Arguments) -> TlsSettings | None:
+    certificate = arguments.text("tls_certificate")
+    if not certificate:
+        return None
+    return TlsSettings(
+        certificate,
+        arguments.text("tls_key") or certificate,
+        arguments.text("tls_min_version"),
+        arguments.text("tls_client_ca") or None,
+    )
 
 
 def _addresses(arguments: Arguments) -> tuple[str, ...]:

@@ -200,6 +200,18 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
             "none",
         ),
         Option(
+            "tls_certificate",
+            Kind.TEXT,
+            "File with the certificate (PEM) for HTTPS, and those up to its authority.",
+        ),
+        Option("tls_key", Kind.TEXT, "File with the key of the certificate.", shown="the file of the certificate"),
+        Option("tls_min_version", Kind.TEXT, "Oldest TLS that clients may use.", "1.2", choices=("1.2", "1.3")),
+        Option("tls_client_ca", Kind.TEXT, "File with the authorities of which clients need a certificate."),
+        Option(
+            "inference_keys", Kind.TEXT, "File with API keys, one in a line, of which those who use models need one."
+        ),
+        Option("management_keys", Kind.TEXT, "The same for those who manage the server, and for /metrics."),
+        Option(
             "max_open_requests", Kind.U32, "Predictions and inferences received or answered at once; 0: any number.", 0
         ),
         Option("max_open_bytes", Kind.U64, "Bytes of the bodies of these; 0: any number.", 4 << 30),

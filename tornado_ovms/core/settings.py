@@ -230,13 +230,30 @@ class LoadLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Files for TLS, in PEM.
+
+    Attributes:
+        certificate: with those between it and its authority.
+        key: that belongs to it; may be the same file.
+        min_version: 1.2 or 1.3.
+        client_ca: the authorities of which clients have to have a certificate; None if they need none.
+    """
+
+    certificate: str
+    key: str
+    min_version: str = "1.2"
+    client_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Everything that the command line says. Either ``config_path`` or ``model`` is set.
 
     ``metrics`` is what the command line says; a ``monitoring`` section of the configuration file may stand in for it.
     ``addresses`` are host names, IPv4 or IPv6 addresses to listen on; ``rest_port`` 0 means that the kernel chooses.
-    ``drain_delay`` and ``drain_timeout`` are seconds. ``warnings`` are about options that were given in vain: for the log,
-    once there is one.
+    ``inference_keys`` and ``management_keys`` are files (``core.access``). ``drain_delay`` and ``drain_timeout`` are
+    seconds. ``warnings`` are about options that were given in vain: for the log, once there is one.
     """
 
     config_path: str | None = None
@@ -260,6 +277,9 @@ class ServerSettings:
     non_finite: NonFinite = NonFinite.NULL
     limits: Limits = Limits()
     load: LoadLimits = LoadLimits()
+    tls: TlsSettings | None = None
+    inference_keys: str | None = None
+    management_keys: str | None = None
     demo: bool = False
     manage: bool = False
     ready_when: ReadyWhen = ReadyWhen.STARTED

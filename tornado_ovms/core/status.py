@@ -28,6 +28,7 @@ class Code(Enum):
     JSON_INVALID = auto()
     JSON_TOO_DEEP = auto()
     CONTENT_ENCODING_INVALID = auto()
+    UNAUTHORIZED = auto()
     BODY_TOO_LARGE = auto()
     CLIENT_TOO_SLOW = auto()
     TIMEOUT_INVALID = auto()
@@ -192,6 +193,7 @@ TABLE: Mapping[Code, Answer] = MappingProxyType({
     Code.JSON_INVALID: Answer(412, "The file is not valid json"),
     Code.JSON_TOO_DEEP: Answer(500, "JSON nesting depth exceeds the allowed limit"),
     Code.CONTENT_ENCODING_INVALID: Answer(400, "Request body does not match its Content-Encoding"),  # ours
+    Code.UNAUTHORIZED: Answer(401, "API key is missing or wrong"),  # ours
     Code.BODY_TOO_LARGE: Answer(413, "Request body too large"),  # ours
     Code.CLIENT_TOO_SLOW: Answer(408, "The request did not come in time"),  # ours
     Code.TIMEOUT_INVALID: Answer(400, "Invalid X-Request-Timeout-Ms header"),  # ours

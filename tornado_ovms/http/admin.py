@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
+from tornado_ovms.core.access import Access
 from tornado_ovms.http.routes import Request, route
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def metrics(planes: Planes, request: Request) -> Awaitable[Reply]:
 
 
 ROUTES: Final = (
-    route("GET", r"/metrics", metrics),
-    route("GET", r"/v1/config", config_status),
-    route("POST", r"/v1/config/reload", reload),
+    route("GET", r"/metrics", metrics, access=Access.MANAGEMENT),
+    route("GET", r"/v1/config", config_status, access=Access.MANAGEMENT),
+    route("POST", r"/v1/config/reload", reload, access=Access.MANAGEMENT),
 )

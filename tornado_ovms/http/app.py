@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence
     from concurrent.futures import Executor
 
+    from tornado_ovms.core.access import Guard
     from tornado_ovms.core.settings import CorsSettings
     from tornado_ovms.serving.admission import Admission, Ticket
     from tornado_ovms.serving.planes import Planes
@@ -83,6 +84,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
 
     Attributes:
         open: the requests of which the head has come, and that are not answered yet.
+        guard: the keys that are needed; None if there are none.
         is_draining: set when the server is about to end: then clients are told to close their connections.
     """
 
@@ -105,6 +107,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self.admission = admission
         self.tells_timing = tells_timing
         self.heads = Heads(cors)
+        self.guard: Guard | None = None
         self.is_draining = False
         self.open: set[Exchange] = set()
         self._idle: asyncio.Future[None] | None = None
@@ -193,18 +196,28 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._target = self._edge.find(self._method, self._path)
         length = flat.get("Content-Length", "")
         self._connection.stream.read_chunk_size = LARGE_READ if len(length) > SMALL_DIGITS else SMALL_READ
+        guard, target = self._edge.guard, self._target
+        if (
+            guard is not None
+            and isinstance(target, Target)
+            and not guard.admits(target.access, flat.get("Authorization"))
+        ):
+            self._turn_away(target, Failure(Code.UNAUTHORIZED), length)
+            return
         if length.isdecimal() and (len(length) >= MAX_DIGITS or int(length) > self._edge.body_bytes):
             self._refuse_size(length[:MAX_DIGITS])
         elif isinstance(self._target, Target) and self._target.is_inference:
-            size = int(length) if length.isdecimal() else None
             try:
-                self._take_on(self._target, size or 0)
+                self._take_on(self._target, int(length) if length.isdecimal() else 0)
             except Failure as failure:
-                if size is not None and size <= ON_LOOP_BYTES:
-                    # It is on its way already: reading it costs less than a new connection.
-                    self._target = self._target._replace(endpoint=partial(_fail, failure))
-                else:
-                    self._refuse(self._explain(failure))
+                self._turn_away(self._target, failure, length)
+
+    def _turn_away(self, target: Target, failure: Failure, length: str) -> None:
+        """Refuse a request by its head. A small body is on its way already: reading it costs less than a new connection."""
+        if len(length) <= SMALL_DIGITS and (length.isdecimal() or self._method != "POST"):
+            self._target = target._replace(endpoint=partial(_fail, failure))
+        else:
+            self._refuse(self._explain(failure))
 
     def _take_on(self, target: Target, size: int) -> None:
         """Count a prediction or inference, and begin to measure its time."""

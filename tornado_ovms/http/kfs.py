@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tornado_ovms.codec.kfs import HEADER
+from tornado_ovms.core.access import Access
 from tornado_ovms.http.routes import Request, route
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ _MODEL: Final = r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>\d+))?"
 _REPOSITORY: Final = r"/v2/repository/models/(?P<name>[^/]+)"
 
 ROUTES: Final = (
-    route("GET", r"/v2/health/live", live),
-    route("GET", r"/v2/health/ready", ready),
+    route("GET", r"/v2/health/live", live, access=Access.OPEN),
+    route("GET", r"/v2/health/ready", ready, access=Access.OPEN),
     route("GET", r"/v2", server),
     route("GET", rf"{_MODEL}/?", metadata, "/v2/models/NAME"),
     route("GET", rf"{_MODEL}/ready", model_ready, "/v2/models/NAME/ready"),
@@ -81,8 +82,8 @@ ROUTES: Final = (
 
 MANAGED_ROUTES: Final = (
     route("GET", r"/v2", managed_server),
-    route("POST", r"/v2/repository/index", index),
-    route("POST", rf"{_REPOSITORY}/load", load, "/v2/repository/models/NAME/load"),
-    route("POST", rf"{_REPOSITORY}/unload", unload, "/v2/repository/models/NAME/unload"),
+    route("POST", r"/v2/repository/index", index, access=Access.MANAGEMENT),
+    route("POST", rf"{_REPOSITORY}/load", load, "/v2/repository/models/NAME/load", access=Access.MANAGEMENT),
+    route("POST", rf"{_REPOSITORY}/unload", unload, "/v2/repository/models/NAME/unload", access=Access.MANAGEMENT),
 )
 """For ``--manage``, before the others."""

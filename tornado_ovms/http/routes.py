@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from tornado_ovms.core.access import Access
 from tornado_ovms.core.paths import climbs
 from tornado_ovms.core.status import Code, Failure
 
@@ -68,10 +69,19 @@ class Route(NamedTuple):
     pattern: re.Pattern[str]
     endpoint: Endpoint
     template: str
+    access: Access
     is_inference: bool
 
 
-def route(method: str, pattern: str, endpoint: Endpoint, template: str = "", *, is_inference: bool = False) -> Route:
+def route(
+    method: str,
+    pattern: str,
+    endpoint: Endpoint,
+    template: str = "",
+    *,
+    access: Access = Access.INFERENCE,
+    is_inference: bool = False,
+) -> Route:
     """A route whose whole path must match; one character may stand before it, as in the reference (``//v1/config``).
 
     Args:
@@ -79,9 +89,10 @@ def route(method: str, pattern: str, endpoint: Endpoint, template: str = "", *, 
         pattern: of the path, with the groups ``name`` and ``version``.
         endpoint: what answers.
         template: the path as metrics name it; the pattern if it has no groups.
+        access: which key is needed.
         is_inference: whether a model has to work for the answer, so that limits of load hold.
     """
-    return Route(method, re.compile(f".?{pattern}", re.ASCII), endpoint, template or pattern, is_inference)
+    return Route(method, re.compile(f".?{pattern}", re.ASCII), endpoint, template or pattern, access, is_inference)
 
 
 VERSION: Final = r"(?:/versions/(?P<version>\d+)|/labels/\w+)?"
@@ -96,6 +107,7 @@ class Target(NamedTuple):
         name: of the model; empty if the path has none.
         digits: of the version, as they stand in the path.
         template: the path as metrics name it.
+        access: see ``route``.
         is_inference: see ``route``.
     """
 
@@ -103,6 +115,7 @@ class Target(NamedTuple):
     name: str
     digits: str | None
     template: str
+    access: Access = Access.INFERENCE
     is_inference: bool = False
 
     @property
@@ -156,6 +169,6 @@ def find(routes: Sequence[Route], method: str, path: str) -> Target:
             if each.method == method:
                 groups = found.groupdict()
                 name = _decode(groups.get("name") or "")
-                return Target(each.endpoint, name, groups.get("version"), each.template, each.is_inference)
+                return Target(each.endpoint, name, groups.get("version"), each.template, each.access, each.is_inference)
             other = True
     raise Failure(Code.UNSUPPORTED_METHOD if other else Code.INVALID_URL)

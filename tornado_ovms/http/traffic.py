@@ -26,6 +26,7 @@ OTHER: Final = "other"
 
 REASONS: Final[Mapping[Code, str]] = {
     Code.BODY_TOO_LARGE: "body_bytes",
+    Code.UNAUTHORIZED: "api_key",
     Code.TOO_MANY_REQUESTS: "requests",
     Code.TOO_MANY_BYTES: "bytes",
     Code.QUEUE_FULL: "queue",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tornado_ovms.codec import tfs
@@ -34,11 +35,14 @@ class Reply(NamedTuple):
     is_packable: bool = True
 
 
-RETRY_AFTER: Final[Headers] = (("Retry-After", "1"),)
-"""Seconds, the least that HTTP can say: what is refused for load is soon welcome again."""
+ADVICE: Final[Mapping[int, Headers]] = MappingProxyType({
+    HTTPStatus.TOO_MANY_REQUESTS: (("Retry-After", "1"),),
+    HTTPStatus.UNAUTHORIZED: (("WWW-Authenticate", "Bearer"),),
+})
+"""What clients are told to do about a refusal: to come again, in the least time that HTTP can say; to bring a key."""
 
 
 def refusal(failure: Failure) -> Reply:
     """The answer to a request that failed."""
-    headers = RETRY_AFTER if failure.http == HTTPStatus.TOO_MANY_REQUESTS else ()
+    headers = ADVICE.get(failure.http, ())
     return Reply(failure.http, [tfs.write_error(failure.text)], headers=headers, is_packable=False)

@@ -1,0 +1,213 @@
+"""HTTPS and API keys of a real process: who gets in, and what is renewed while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import models
+from tests.functional.certificates import Authority
+from tests.functional.repository import Repository
+from tests.functional.servers import Server, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ROW = json.dumps({"instances": [[0.5] * 10]}).encode()
+BIG = json.dumps({"instances": [[0.5] * 10] * 50_000}).encode()
+PATH = "/v1/models/plus:predict"
+ANSWER = {"predictions": [[1.5] * 10]}
+
+
+class TlsServer(Server):
+    """One that nobody can ask by HTTP whether it is ready."""
+
+    def _wait(self, _path: str) -> None:
+        """The tests wait."""
+
+
+class Files:
+    """A repository with one model, an authority, and the files that a server is started with."""
+
+    def __init__(self, folder: Path, openssl: str) -> None:
+        self.repository = Repository(folder)
+        self.repository.put("plus", 1, models.adder((-1, 10)))
+        self.repository.configure("plus")
+        self.authority = Authority(openssl, folder, "ours")
+        self.certificate, self.key = folder / "server.crt", folder / "server.key"
+        self.renew("first")
+
+    def renew(self, name: str) -> None:
+        """Another certificate in the place of the one before, first one file, then the other, as people do it."""
+        for made, place in zip(self.authority.issue(name), (self.certificate, self.key), strict=True):
+            shutil.copyfile(made, place)
+
+    def serve(self, *options: str) -> Server:
+        """A server with HTTPS."""
+        tls = "--tls_certificate", str(self.certificate), "--tls_key", str(self.key)
+        words = "--config_path", str(self.repository.config), *tls, *options
+        return TlsServer(*words, log=self.repository.aside())
+
+    def trust(self) -> ssl.SSLContext:
+        """A client's side, which trusts the authority."""
+        return ssl.create_default_context(cafile=str(self.authority.certificate))
+
+
+@pytest.fixture
+def files(tmp_path: Path, needs_program: Callable[[str], str]) -> Files:
+    """As above."""
+    return Files(tmp_path, needs_program("openssl"))
+
+
+def ask(server: Server, context: ssl.SSLContext, body: bytes | None = ROW) -> tuple[int, object]:
+    """One request on a connection of its own."""
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context)
+    try:
+        connection.request("GET" if body is None else "POST", "/v2/health/ready" if body is None else PATH, body)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read() or b"null")
+    finally:
+        connection.close()
+
+
+def is_ready(server: Server, context: ssl.SSLContext) -> bool:
+    """Whether it answers that it is."""
+    with contextlib.suppress(OSError):
+        return ask(server, context, None)[0] == 200
+    return False
+
+
+def subject(server: Server, context: ssl.SSLContext) -> str:
+    """The name in the certificate that the server shows."""
+    with (
+        socket.create_connection(("127.0.0.1", server.port)) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+    ):
+        found = client.getpeercert()
+        assert found is not None
+        return dict(pair for ((pair),) in found["subject"])["commonName"]  # type: ignore[misc,index]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_https(files: Files, workers: str) -> None:
+    """Small and large bodies, on connections that stay; nothing but TLS; the health check works as it is."""
+    with files.serve("--workers", workers) as server:
+        trust = files.trust()
+        until(lambda: is_ready(server, trust))
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=trust)
+        for body, rows in ((ROW, 1), (BIG, 50_000), (ROW, 1)):
+            connection.request("POST", PATH, body)
+            answer = connection.getresponse()
+            assert (answer.status, json.loads(answer.read())) == (200, {"predictions": [[1.5] * 10] * rows})
+        connection.close()
+        with pytest.raises(OSError):  # noqa: PT011 - which of them is the client library's
+            server.get("/v2/health/ready")
+        words = "--healthcheck", "--rest_port", str(server.port), "--tls_certificate", str(files.certificate)
+        assert subprocess.run([sys.executable, "-m", "tornado_ovms", *words], check=False).returncode == 0
+        assert "Unforeseen" not in server.said()
+
+
+def test_a_certificate_is_renewed(files: Files) -> None:
+    """While requests go on; what cannot be used is told and changes nothing."""
+    with files.serve() as server:
+        trust = files.trust()
+        until(lambda: is_ready(server, trust))
+        assert subject(server, trust) == "first"
+        kept = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=trust)
+        kept.request("POST", PATH, ROW)
+        assert json.loads(kept.getresponse().read()) == ANSWER
+        files.renew("second")
+        until(lambda: subject(server, trust) == "second")
+        files.certificate.write_text("nonsense", "utf-8")
+        until(lambda: "the certificate cannot be used, the one before stays in use" in server.said())
+        assert subject(server, trust) == "second"
+        files.renew("third")
+        until(lambda: subject(server, trust) == "third")
+        kept.request("POST", PATH, ROW)
+        assert json.loads(kept.getresponse().read()) == ANSWER
+        kept.close()
+
+
+def test_certificates_of_clients(files: Files, tmp_path: Path, needs_program: Callable[[str], str]) -> None:
+    """One of the authority gets in; none, or another one's, or one with an older TLS than the server takes, does not."""
+    with files.serve("--tls_client_ca", str(files.authority.certificate), "--tls_min_version", "1.3") as server:
+        ours = files.trust()
+        ours.load_cert_chain(*files.authority.issue("client"))
+        until(lambda: is_ready(server, ours))
+        assert ask(server, ours) == (200, ANSWER)
+        ours.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLError):
+            ask(server, ours)
+        with pytest.raises(OSError):  # noqa: PT011 - as above
+            ask(server, files.trust())
+        theirs = files.trust()
+        theirs.load_cert_chain(*Authority(needs_program("openssl"), tmp_path, "theirs").issue("client"))
+        with pytest.raises(OSError):  # noqa: PT011 - as above
+            ask(server, theirs)
+
+
+@pytest.mark.parametrize("fault", ["missing", "mismatch", "keys"])
+def test_a_server_does_not_start_without_what_it_was_given(files: Files, fault: str) -> None:
+    """It says which file, and ends."""
+    options: tuple[str, ...] = ()
+    if fault == "missing":
+        files.key.unlink()
+    elif fault == "mismatch":
+        shutil.copyfile(files.authority.issue("other")[1], files.key)
+    else:
+        keys = files.repository.aside()
+        keys.write_text("# none yet\n", "utf-8")
+        options = ("--management_keys", str(keys))
+    with files.serve(*options) as server:
+        assert server.process.wait(30) == 1
+        assert "Cannot start without the " in server.said()
+
+
+def test_keys(tmp_path: Path) -> None:
+    """For those who use models, and for those who manage the server; renewed while it runs."""
+    repository = Repository(tmp_path)
+    repository.put("plus", 1, models.adder((1, 10)))
+    repository.configure("plus")
+    users, admins = tmp_path / "users", tmp_path / "admins"
+    users.write_text("# the first\nuser-1\n", "utf-8")
+    admins.write_text("admin-1\n", "utf-8")
+    words = "--config_path", str(repository.config), "--inference_keys", str(users), "--management_keys", str(admins)
+    with Server(*words, "--metrics_enable", "--manage", log=repository.aside()) as server:
+
+        def status(method: str, path: str, key: str | None, body: bytes | None = None) -> int:
+            headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+            return server.request(method, path, body, headers).status
+
+        for method, path, body, user in (
+            ("POST", PATH, ROW, 200),
+            ("GET", "/v1/models/plus", None, 200),
+            ("GET", "/v2/models/plus", None, 200),
+            ("GET", "/v1/config", None, 401),
+            ("POST", "/v1/config/reload", b"{}", 401),
+            ("POST", "/v2/repository/index", b"{}", 401),
+            ("GET", "/metrics", None, 401),
+        ):
+            assert status(method, path, None, body) == status(method, path, "wrong", body) == 401
+            assert status(method, path, "user-1", body) == user
+            assert status(method, path, "admin-1", body) == 200
+        assert server.get("/v2/health/ready").status == server.get("/v2/health/live").status == 200
+        answer = server.request("POST", PATH, ROW)
+        assert (answer.json, answer.headers["WWW-Authenticate"]) == ({"error": "API key is missing or wrong"}, "Bearer")
+        users.write_text("user-1\nuser-2\n", "utf-8")
+        until(lambda: status("POST", PATH, "user-2", ROW) == 200)
+        users.write_text("user-2\n", "utf-8")
+        until(lambda: status("POST", PATH, "user-1", ROW) == 401)
+        users.write_text("", "utf-8")
+        until(lambda: "the API keys cannot be used, the one before stays in use" in server.said())
+        assert status("POST", PATH, "user-2", ROW) == 200
+        assert all(key not in server.said() for key in ("user-1", "user-2", "admin-1"))
