@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tornado.netutil import bind_sockets
 
-from tornado_ovms import __version__, allocator, demo, logs
+from tornado_ovms import __version__, allocator, demo, logs, systemd
 from tornado_ovms.core.command_line import CPUS_PER_WORKER
 from tornado_ovms.core.metric_families import LOOP_LAG, resolve_metrics
 from tornado_ovms.core.status import Code, Failure
@@ -47,6 +48,7 @@ from tornado_ovms.serving.planes import Planes
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.siblings import Errands, Siblings
 from tornado_ovms.serving.warmup import WarmUp
+from tornado_ovms.sockets import bind_path
 from tornado_ovms.storage.copies import Copies
 from tornado_ovms.storage.local import LocalStorage
 from tornado_ovms.storage.remote import RemoteStorage
@@ -101,6 +103,13 @@ def run(settings: ServerSettings, place: Place | None = None) -> int:
     sys.setswitchinterval(SWITCH_S)
     with logs.in_background():
         return asyncio.run(_Server(settings, place).serve())
+
+
+class _Ports(NamedTuple):
+    """Where requests come from: the network, where TLS may be spoken, and Unix sockets, where it is not needed."""
+
+    network: Listener
+    local: Listener
 
 
 class _Renewal(NamedTuple):
@@ -165,33 +174,29 @@ class _Server:
                 is_managed=settings.manage,
                 tells_timing=settings.server_timing,
             )
-            server = Listener(
-                edge,
-                max_connections=settings.load.connections,
-                on_refusal=partial(traffic.refused, Code.TOO_MANY_CONNECTIONS),
-                max_header_size=HEADER_BYTES,
-                max_body_size=settings.limits.body_bytes * 2,  # the edge refuses first, with an answer
-            )
-            renewals = self._renewals(edge, server)
+            ports = self._ports(edge, partial(traffic.refused, Code.TOO_MANY_CONNECTIONS))
+            renewals = self._renewals(edge, ports.network)
             is_late = place is not None and place.is_late
-            if not (await _read_first(renewals, scanner) and (is_late or self._listen(server))):
+            if not (await _read_first(renewals, scanner) and (is_late or self._listen(ports))):
                 return 1
             code = 1
             if await self._start(stopped, manager, metrics, remote) and (
-                not is_late or await self._follow(server, siblings, manager)
+                not is_late or await self._follow(ports, siblings, manager)
             ):
                 siblings.started()
+                self._notify("READY=1")
                 # What is there now stays: looking through it for garbage would hold every thread for 30 ms, again and again.
                 gc.freeze()
                 patience = Patience(edge, settings.load.client_timeout_s, time.monotonic)
-                more = [patience.run(server.streams), *map(_renew, renewals)]
+                more = [patience.run(ports.network.streams, ports.local.streams), *map(_renew, renewals)]
                 async with self._chores(hung_up, manager, watcher, registry, loaders, metrics, siblings, more):
                     await _either(stopped, link.is_cut if link is not None else stopped)
                 code = 0
+            self._notify("STOPPING=1")
             manager.is_draining = edge.is_draining = True
             if not code:
                 await asyncio.sleep(settings.drain_delay)
-            await self._close(server, edge)
+            await self._close(ports, edge)
             remote.close()
             await manager.retire_all()
             await lookout.scan(remote.remove)
@@ -205,18 +210,41 @@ class _Server:
             loop.add_signal_handler(number, partial(_stop, stopped, number, may_hurry=self._place is None))
         loop.add_signal_handler(signal.SIGHUP, hung_up.set)
 
-    async def _close(self, server: Listener, edge: Edge) -> None:
-        """Close the port, let requests end, and close connections."""
-        server.stop()
-        await _drain(edge, self._settings.drain_timeout)
-        await server.close_all_connections()
+    def _notify(self, news: str) -> None:
+        """Tell systemd; of several workers their supervisor does."""
+        if self._place is None:
+            systemd.notify(os.environ, news)
 
-    async def _follow(self, server: Listener, siblings: Siblings, manager: Manager) -> bool:
+    def _ports(self, edge: Edge, on_refusal: Callable[[], None]) -> _Ports:
+        """What listens, on nothing yet."""
+        settings = self._settings
+        return _Ports(
+            *(
+                Listener(
+                    edge,
+                    max_connections=settings.load.connections,
+                    on_refusal=on_refusal,
+                    max_header_size=HEADER_BYTES,
+                    max_body_size=settings.limits.body_bytes * 2,  # the edge refuses first, with an answer
+                )
+                for _ in _Ports._fields
+            )
+        )
+
+    async def _close(self, ports: _Ports, edge: Edge) -> None:
+        """Close all ports, let requests end, and close connections."""
+        for port in ports:
+            port.stop()
+        await _drain(edge, self._settings.drain_timeout)
+        for port in ports:
+            await port.close_all_connections()
+
+    async def _follow(self, ports: _Ports, siblings: Siblings, manager: Manager) -> bool:
         """Open the port beside workers that serve already: with the models that they serve."""
         for name in await siblings.unloaded():
             with contextlib.suppress(Failure):  # the configuration does not name it any more
                 await manager.unload(name)
-        return self._listen(server)
+        return self._listen(ports)
 
     def _renewals(self, edge: Edge, server: Listener) -> list[_Renewal]:
         """The certificate and the API keys, as far as there are any."""
@@ -265,17 +293,35 @@ class _Server:
             return Source(None, demo.model_settings())
         return Source(settings.config_path, (settings.model,) if settings.model else ())
 
-    def _listen(self, server: Listener) -> bool:
-        """Open the port on every address."""
-        settings = self._settings
+    def _listen(self, ports: _Ports) -> bool:
+        """Open the port on every address, unless systemd has done so; the Unix socket, unless the supervisor has."""
+        settings, place = self._settings, self._place
+        if place is None:
+            given = systemd.take_sockets(os.environ, os.getpid())
+        else:
+            given = [socket.socket(fileno=number) for number in place.sockets]
+        for each in given:
+            each.setblocking(False)
+            (ports.local if each.family == socket.AF_UNIX else ports.network).add_sockets([each])
+            log.info("REST server listening on %s, which was opened for it", each.getsockname())
+        if settings.unix_socket is not None and place is None:
+            try:
+                ports.local.add_sockets([bind_path(settings.unix_socket)])
+            except OSError as error:
+                log.error("Failed to start REST server - at %s", settings.unix_socket)
+                log.error("%s; is another server listening there?", error.strerror)
+                return False
+            log.info("Started REST server at %s", settings.unix_socket)
+        if any(each.family != socket.AF_UNIX for each in given):
+            return True
         for address in settings.addresses:
             try:
-                sockets = bind_sockets(settings.rest_port, address, reuse_port=self._place is not None)
+                sockets = bind_sockets(settings.rest_port, address, reuse_port=place is not None)
             except OSError as error:
                 log.error("Failed to start REST server - at %s:%d", address, settings.rest_port)
                 log.error("%s; is another server listening there?", error.strerror)
                 return False
-            server.add_sockets(sockets)
+            ports.network.add_sockets(sockets)
             log.info(
                 "REST server listening on port %d with %d unary threads and 0 streaming threads",
                 settings.rest_port, settings.rest_workers,

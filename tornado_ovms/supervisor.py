@@ -15,12 +15,14 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tornado.netutil import bind_sockets
 
-from tornado_ovms import logs
+from tornado_ovms import logs, systemd
 from tornado_ovms.core.snapshot import add_ended
+from tornado_ovms.sockets import bind_path
 from tornado_ovms.workers.hub import Hub
 from tornado_ovms.workers.link import VARIABLE, Place
 
@@ -57,16 +59,25 @@ def supervise(settings: ServerSettings, words: Sequence[str]) -> int:
     except OSError as error:
         print(f"log_path {settings.log_path} cannot be written: {error.strerror}")
         return 1
+    shared = systemd.take_sockets(os.environ, os.getpid())
     with contextlib.ExitStack() as stack:
-        for address in settings.addresses:
-            try:
-                for each in _claim(settings.rest_port, address):
-                    stack.enter_context(each)
-            except OSError as error:
-                log.error("Failed to start REST server - at %s:%d", address, settings.rest_port)
-                log.error("%s; is another server listening there?", error.strerror)
-                return 1
-        return asyncio.run(_Supervisor(settings, words).run())
+        for each in shared:
+            stack.enter_context(each)
+        place = ""
+        try:
+            if all(each.family == socket.AF_UNIX for each in shared):
+                for address in settings.addresses:
+                    place = f"{address}:{settings.rest_port}"
+                    for each in _claim(settings.rest_port, address):
+                        stack.enter_context(each)
+            if settings.unix_socket is not None:
+                place = settings.unix_socket
+                shared.append(stack.enter_context(bind_path(place)))
+        except OSError as error:
+            log.error("Failed to start REST server - at %s", place)
+            log.error("%s; is another server listening there?", error.strerror)
+            return 1
+        return asyncio.run(_Supervisor(settings, words, shared).run())
 
 
 def _claim(port: int, address: str) -> list[socket.socket]:
@@ -97,10 +108,11 @@ def pause_s(failures: int) -> float:
 class _Supervisor:
     """The workers and the line to each. Belongs to the event loop."""
 
-    def __init__(self, settings: ServerSettings, words: Sequence[str]) -> None:
+    def __init__(self, settings: ServerSettings, words: Sequence[str], shared: Sequence[socket.socket]) -> None:
         self._count = settings.workers
         self._words = words
-        self._hub = Hub(self._count, add_ended)
+        self._shared = tuple(each.fileno() for each in shared)
+        self._hub = Hub(self._count, add_ended, partial(systemd.notify, os.environ, "READY=1"))
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopped = asyncio.Event()
         self._code = 0
@@ -123,6 +135,7 @@ class _Supervisor:
             self._signal(signal.SIGKILL)
             return
         self._stopped.set()
+        systemd.notify(os.environ, "STOPPING=1")
         self._signal(signal.SIGTERM)
 
     def _signal(self, number: int) -> None:
@@ -157,7 +170,8 @@ class _Supervisor:
     async def _run(self, index: int) -> int:
         """One worker from its start to its end; its exit code, negative for a signal."""
         ours, theirs = socket.socketpair()
-        place = Place(index, self._count, theirs.fileno(), is_late=self._hub.have_all_started)
+        late = self._hub.have_all_started
+        place = Place(index, self._count, theirs.fileno(), is_late=late, sockets=self._shared)
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -165,7 +179,7 @@ class _Supervisor:
                 _LAUNCH.format(path=sys.path),
                 *self._words,
                 env={**os.environ, VARIABLE: place.write()},
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), *self._shared),
                 start_new_session=True,  # Ctrl-C is for the supervisor, which tells the workers
             )
         self._processes[index] = process

@@ -267,7 +267,7 @@ def test_the_options_are_the_reference_s() -> None:
         "log_format", "manage", "management_keys",
         "max_body_bytes", "max_connections", "max_image_pixels", "max_json_depth", "max_open_bytes",
         "max_open_requests", "max_queue", "non_finite", "print_config_schema", "ready_when", "request_timeout",
-        "server_timing", "tls_certificate", "tls_client_ca", "tls_key", "tls_min_version", "warmup", "workers",
+        "server_timing", "tls_certificate", "tls_client_ca", "tls_key", "tls_min_version", "unix_socket", "warmup", "workers",
     }  # fmt: skip
     found = {option.name: option for option in OPTIONS.values() if option.name not in ours}
     assert {name: option.kind.value for name, option in found.items()} == {

@@ -78,7 +78,7 @@ def test_a_single_model_with_every_setting() -> None:
 def test_a_server_with_every_setting() -> None:
     """Each option arrives at its place."""
     assert settings(
-        config_path="/c.json", rest_port=1, rest_bind_address="127.0.0.1,::1", rest_workers=9,
+        config_path="/c.json", rest_port=1, rest_bind_address="127.0.0.1,::1", rest_workers=9, unix_socket="/s",
         file_system_poll_wait_seconds=0, sequence_cleaner_poll_wait_minutes=0, cache_dir="/cache",
         cpu_extension="/x.so", metrics_enable="true", metrics_list=" ovms_streams , x", allow_credentials="true",
         allowed_origins="a", allowed_methods="", allowed_headers="c", log_level="TRACE", log_path="/log",
@@ -86,7 +86,7 @@ def test_a_server_with_every_setting() -> None:
         max_open_requests=4, max_open_bytes=5, max_queue=6, max_connections=7, request_timeout=8, client_timeout=9,
         tls_certificate="/cert", tls_min_version="1.3", tls_client_ca="/ca", inference_keys="/i", management_keys="/m",
     ) == ServerSettings(
-        config_path="/c.json", rest_port=1, addresses=("127.0.0.1", "::1"), rest_workers=9,
+        config_path="/c.json", rest_port=1, addresses=("127.0.0.1", "::1"), rest_workers=9, unix_socket="/s",
         file_system_poll_wait_seconds=0, sequence_cleaner_poll_wait_minutes=0, cache_dir="/cache",
         cpu_extension="/x.so", metrics=MetricsSettings(enable=True, families=("ovms_streams", "x")),
         cors=CorsSettings("a", "", "c", credentials=True), log_level="TRACE", log_path="/log",

@@ -36,11 +36,17 @@ def test_the_command_line_is_one() -> None:
 
 
 def test_systemd_understands_it(tmp_path: Path, needs_program: Callable[[str], str]) -> None:
-    """Every line; only the program is another one, since this machine need not have the server installed."""
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text("utf-8").replace(start()[0], sys.executable))
+    """Every line of both units; only the program is another one, since this machine need not have the server installed."""
+    units = [tmp_path / unit.name for unit in sorted(UNIT.parent.iterdir())]
+    for unit in units:
+        unit.write_text((UNIT.parent / unit.name).read_text("utf-8").replace(start()[0], sys.executable), "utf-8")
     done = subprocess.run(
-        [needs_program("systemd-analyze"), "verify", str(unit)], capture_output=True, text=True, check=False
+        [needs_program("systemd-analyze"), "verify", *map(str, units)], capture_output=True, text=True, check=False
     )
-    said = [line for line in (done.stdout + done.stderr).splitlines() if UNIT.name in line]
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "tornado-ovms" in line]
     assert (said, done.returncode) == ([], 0), done.stderr
+
+
+def test_the_socket_is_the_server_s() -> None:
+    """One port in both units."""
+    assert "ListenStream=8000\n" in UNIT.with_suffix(".socket").read_text("utf-8")

@@ -61,9 +61,10 @@ def test_answers_are_taken_apart(answers: dict[int, bytes | None]) -> None:
 
 
 @pytest.mark.parametrize("is_late", [False, True])
-def test_a_place_is_read_back(is_late: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("sockets", [(), (5,), (5, 12)])
+def test_a_place_is_read_back(is_late: bool, sockets: tuple[int, ...]) -> None:  # noqa: FBT001
     """From the environment; other processes have none."""
-    place = Place(3, 12, 7, is_late)
+    place = Place(3, 12, 7, is_late, sockets)
     assert Place.read({"TORNADO_OVMS_WORKER": place.write()}) == place
     assert Place.read({}) is None
 

@@ -71,6 +71,7 @@ def server_settings(arguments: Arguments, folder: str, cpus: int) -> ServerSetti
         model=_model(arguments, folder, warnings.append) if has_model else None,
         rest_port=rest_port(arguments),
         addresses=_addresses(arguments),
+        unix_socket=arguments.text("unix_socket") or None,
         rest_workers=arguments.number("rest_workers") or min(max(MIN_REST_WORKERS, cpus), MAX_REST_WORKERS),
         workers=arguments.number("workers") or default_workers(cpus),
         drain_delay=arguments.number("drain_delay"),

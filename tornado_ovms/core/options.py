@@ -199,6 +199,7 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
             "with the body of a predict request. A model's key warmup in the configuration file counts more.",
             "none",
         ),
+        Option("unix_socket", Kind.TEXT, "Path of a Unix socket to listen on, besides rest_port."),
         Option(
             "tls_certificate",
             Kind.TEXT,

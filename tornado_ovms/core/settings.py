@@ -260,6 +260,7 @@ class ServerSettings:
     model: ModelSettings | None = None
     rest_port: int = 0
     addresses: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - the reference's default: containers need it
+    unix_socket: str | None = None
     rest_workers: int = 2
     workers: int = 1
     drain_delay: int = 0

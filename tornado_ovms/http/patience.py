@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from enum import Enum, auto
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tornado_ovms.core.status import Code
@@ -54,11 +55,11 @@ class Patience:
         self._clock = clock
         self._seen: dict[Any, _Seen] = {}
 
-    async def run(self, streams: Iterable[Any]) -> None:
-        """Look again and again, for ever; not at all without a limit."""
+    async def run(self, *streams: Iterable[Any]) -> None:
+        """Look at all of these again and again, for ever; not at all without a limit."""
         while self._limit_s:
             await asyncio.sleep(self._limit_s / LOOKS)
-            self.look(streams)
+            self.look(chain(*streams))
 
     def look(self, streams: Iterable[Any]) -> None:
         """Look at these connections once.

@@ -40,11 +40,15 @@ class Hub:
     Args:
         size: how many workers there are to be.
         add: adds what several workers have told of their metrics; of those that have ended.
+        on_started: called once every worker has been ready to serve.
     """
 
-    def __init__(self, size: int, add: Callable[[Sequence[bytes]], bytes]) -> None:
+    def __init__(
+        self, size: int, add: Callable[[Sequence[bytes]], bytes], on_started: Callable[[], None] = lambda: None
+    ) -> None:
         self._size = size
         self._add = add
+        self._on_started = on_started
         self._lines: dict[int, StreamWriter] = {}
         self._numbers = count(1)
         self._questions: dict[int, _Question] = {}
@@ -79,6 +83,7 @@ class Hub:
             self._started.add(index)
             if self.have_all_started and not before:
                 self._tell(self._lines, Frame(Kind.TELL, Topic.ALL_STARTED))
+                self._on_started()
         else:
             self._tell([other for other in self._lines if other != index], frame)
 

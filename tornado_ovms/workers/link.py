@@ -32,16 +32,19 @@ class Place:
         count: of all workers.
         descriptor: of the socket to the supervisor.
         is_late: whether others serve already: then it takes no request before its models are loaded.
+        sockets: descriptors of those that all workers listen on.
     """
 
     index: int
     count: int
     descriptor: int
     is_late: bool
+    sockets: tuple[int, ...] = ()
 
     def write(self) -> str:
         """As the text of ``VARIABLE``."""
-        return f"{self.index}/{self.count}:{self.descriptor}{'+' if self.is_late else ''}"
+        listening = "".join(f",{number}" for number in self.sockets)
+        return f"{self.index}/{self.count}:{self.descriptor}{listening}{'+' if self.is_late else ''}"
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Place | None:
@@ -49,9 +52,10 @@ class Place:
         text = environment.get(VARIABLE)
         if text is None:
             return None
-        where, _, descriptor = text.rstrip("+").partition(":")
+        where, _, descriptors = text.rstrip("+").partition(":")
         index, _, of = where.partition("/")
-        return cls(int(index), int(of), int(descriptor), text.endswith("+"))
+        line, *listening = map(int, descriptors.split(","))
+        return cls(int(index), int(of), line, text.endswith("+"), tuple(listening))
 
 
 class Link:

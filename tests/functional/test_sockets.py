@@ -1,0 +1,116 @@
+"""Unix sockets, and sockets that systemd opens: what systemd does is done here by systemd's own tool."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import models
+from tests.functional.repository import Repository
+from tests.functional.servers import Server, free_port, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ROW = json.dumps({"instances": [[0.5] * 10]}).encode()
+PATH = "/v1/models/plus:predict"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """One model."""
+    made = Repository(tmp_path)
+    made.put("plus", 1, models.adder((1, 10)))
+    made.configure("plus")
+    return made
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        """See ``HTTPConnection``."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def predict(connection: http.client.HTTPConnection) -> object:
+    """What the model answers."""
+    connection.request("POST", PATH, ROW)
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_unix_socket(repository: Repository, tmp_path: Path, workers: str) -> None:
+    """Beside the port, for its user and group; one that another server listens on is left alone."""
+    path = tmp_path / "s"
+    words = ("--config_path", str(repository.config), "--workers", workers, "--unix_socket", str(path))
+    for _ in range(2):  # the second one finds what the first has left
+        with Server(*words, log=repository.aside()) as server:
+            for connection in (UnixConnection(path), http.client.HTTPConnection("127.0.0.1", server.port)):
+                assert predict(connection) == (200, {"predictions": [[1.5] * 10]})
+                assert predict(connection) == (200, {"predictions": [[1.5] * 10]})
+                connection.close()
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            port = str(free_port())
+            done = subprocess.run(
+                [sys.executable, "-m", "tornado_ovms", *words, "--rest_port", port], capture_output=True, check=False
+            )
+            assert done.returncode == 1
+            assert b"is another server listening there?" in done.stdout
+            connection = UnixConnection(path)
+            assert predict(connection) == (200, {"predictions": [[1.5] * 10]})
+            connection.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_systemd_opens_the_port(
+    repository: Repository, tmp_path: Path, needs_program: Callable[[str], str], workers: str
+) -> None:
+    """The server starts with the first connection, which waits for it; it says when it is ready, and when it ends."""
+    port, told = free_port(), tmp_path / "notify"
+    program = needs_program("systemd-socket-activate")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind(str(told))
+        line.settimeout(60)
+        log = repository.aside().open("wb")
+        process = subprocess.Popen(
+            [
+                program, "--listen", f"127.0.0.1:{port}", "--setenv", f"NOTIFY_SOCKET={told}", "--setenv", "PYTHONPATH",
+                sys.executable, "-m", "tornado_ovms", "--config_path", str(repository.config), "--rest_port", str(port),
+                "--workers", workers,
+            ],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            until(lambda: _accepts(port))
+            assert line.recv(100) == b"READY=1"
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            assert predict(connection) == (200, {"predictions": [[1.5] * 10]})
+            connection.close()
+            process.terminate()
+            assert line.recv(100) == b"STOPPING=1"
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+            log.close()
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as client:
+        return not client.connect_ex(("127.0.0.1", port))
