@@ -79,6 +79,19 @@ def test_a_burst(repository: Repository, options: tuple[str, ...], reason: str, 
         assert ask(server).status == 200
 
 
+def test_a_model_may_have_limits_of_its_own(repository: Repository) -> None:
+    """They count whatever the command line says, and a change of them counts from then on."""
+    repository.configure(slow={"nireq": 1, "request_timeout": 0.001})
+    with serve(repository, "--request_timeout", "30", "--max_queue", "100") as server:
+        answer = ask(server)
+        assert (answer.status, answer.json["error"]) == (
+            504,
+            "Inference did not finish in time - Expected: 0.001 s at most",
+        )
+        repository.configure(slow={"nireq": 1, "request_timeout": 0})
+        until(lambda: ask(server).status == 200)
+
+
 def test_a_refused_request_keeps_its_connection(repository: Repository) -> None:
     """The next one on it is taken on, once there is room."""
     with serve(repository, "--max_open_bytes", str(len(ROW))) as server:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.fakes import FakeExecutable
@@ -14,11 +16,11 @@ from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.servable import Instance
 
 
-def make(load: LoadLimits, batching: Batching | None = None) -> Admission:
-    """With model ``m``, whose versions 1 and 2 serve with one infer request each."""
+def make(load: LoadLimits, **settings: Any) -> Admission:
+    """With model ``m`` of these settings, whose versions 1 and 2 serve with one infer request each."""
     registry = Registry(Metrics())
     for number in (1, 2):
-        blueprint = Blueprint(Key("m", number), ModelSettings("m", "/m", batching=batching), f"/m/{number}", ())
+        blueprint = Blueprint(Key("m", number), ModelSettings("m", "/m", **settings), f"/m/{number}", ())
         version = registry.add_version(blueprint)
         registry.advance(blueprint.key, Event.LOAD)
         version.instance = Instance(blueprint, FakeExecutable())
@@ -58,12 +60,30 @@ def test_bytes_are_counted_as_announced_and_as_received() -> None:
 @pytest.mark.parametrize(("batching", "at_work"), [(None, 1), (Batching(4), 4)])
 def test_each_version_has_a_line_of_its_own(batching: Batching | None, at_work: int) -> None:
     """Beyond what is at work; the default version is in the line of its number."""
-    admission = make(LoadLimits(queue=2), batching)
+    admission = make(LoadLimits(queue=2), batching=batching)
     tickets = [admission.enter("m", 2, 0) for _ in range(at_work + 2)]
     assert refused(admission, "m", 2, 0) is refused(admission, "m", None, 0) is Code.QUEUE_FULL
     admission.enter("m", 1, 0)
     admission.leave(tickets[0])
     admission.enter("m", None, 0)
+
+
+@pytest.mark.parametrize(("own", "room"), [(None, 3), (0, 9), (1, 2), (4, 5)])
+def test_a_model_may_have_a_line_of_another_length(own: int | None, room: int) -> None:
+    """It counts whatever the command line says; 0 is a line without an end."""
+    admission = make(LoadLimits(queue=2), max_queue=own)
+    for _ in range(room):
+        admission.enter("m", 1, 0)
+    if own != 0:
+        assert refused(admission, "m", 1, 0) is Code.QUEUE_FULL
+
+
+@pytest.mark.parametrize(("own", "found_s"), [(None, 9), (0, 0), (0.5, 0.5)])
+def test_a_model_may_have_another_time(own: float | None, found_s: float) -> None:
+    """It counts whatever the command line says; what is not there has the time of the command line."""
+    admission = make(LoadLimits(request_timeout_s=9), request_timeout_s=own)
+    assert admission.enter("m", None, 0).timeout_s == found_s
+    assert admission.enter("nobody", None, 0).timeout_s == 9
 
 
 def test_what_is_not_there_has_no_line() -> None:

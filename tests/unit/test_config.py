@@ -475,6 +475,13 @@ def test_requests_are_joined_only_if_the_entry_says_so() -> None:
     assert model(batching={"max_batch": 8}, stateful=False).batching == Batching(8)
 
 
+def test_limits_of_a_model_are_read() -> None:
+    """Without them the command line decides."""
+    assert (model().max_queue, model().request_timeout_s) == (None, None)
+    found = model(max_queue=0, request_timeout=0.5)
+    assert (found.max_queue, found.request_timeout_s) == (0, 0.5)
+
+
 def test_the_steps_of_a_sequence_are_not_joined() -> None:
     """The entry is left out, and the place named."""
     found = fault(batching={"max_batch": 8}, stateful=True)

@@ -240,6 +240,8 @@ def _model(config: Members, pointer: str, folder: str, warnings: list[str]) -> M
         **{key: config[key] for key in ("nireq", "target_device", "plugin_config", "allow_cache") if key in config},
         **stateful,
         warmup=warmup,
+        max_queue=config.get("max_queue"),
+        request_timeout_s=config.get("request_timeout"),
         batching=_batching(config, f"{pointer}/batching"),
     )
     if settings.stateful and settings.has_auto:

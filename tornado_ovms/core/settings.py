@@ -114,7 +114,9 @@ class ModelSettings:
     idle_sequence_cleanup: bool = True
     max_sequence_number: int = 500
     custom_loader: str | None = None
-    warmup: str | None = None  # as the command line says
+    warmup: str | None = None  # as the command line says; so the next two
+    max_queue: int | None = None
+    request_timeout_s: float | None = None
     batching: Batching | None = None
 
     @property
@@ -210,7 +212,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
-    """How much is taken on at once, by each process; 0 stands for any number.
+    """How much is taken on at once, by each process; 0 stands for any number. A model may have a line and a time of its own.
 
     Attributes:
         requests: predictions and inferences that are received or answered.

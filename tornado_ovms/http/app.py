@@ -221,13 +221,12 @@ class Exchange(httputil.HTTPMessageDelegate):
 
     def _take_on(self, target: Target, size: int) -> None:
         """Count a prediction or inference, and begin to measure its time."""
-        edge = self._edge
-        timeout_s = read_timeout(self._headers.get(TIMEOUT_HEADER), edge.admission.timeout_s)
         try:
             version = target.version
         except Failure:
             version = None  # it is told of once the body has come, as everywhere
-        self._ticket = edge.admission.enter(target.name, version, size)
+        self._ticket = self._edge.admission.enter(target.name, version, size)
+        timeout_s = read_timeout(self._headers.get(TIMEOUT_HEADER), self._ticket.timeout_s)
         if timeout_s:
             self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, timeout_s)
 

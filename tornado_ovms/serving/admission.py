@@ -16,29 +16,32 @@ if TYPE_CHECKING:
 
 
 class Ticket:
-    """A request that has been taken on: the bytes that are counted for it, and the version that it is for, if that has a line."""
+    """A request that has been taken on.
 
-    __slots__ = ("size", "version")
+    Attributes:
+        size: the bytes that are counted for it.
+        version: in whose line it is; None if that has none.
+        timeout_s: in which it is answered; 0: no limit.
+    """
 
-    def __init__(self, size: int, version: Version | None) -> None:
+    __slots__ = ("size", "timeout_s", "version")
+
+    def __init__(self, size: int, version: Version | None, timeout_s: float) -> None:
         self.size = size
         self.version = version
+        self.timeout_s = timeout_s
 
 
 class Admission:
     """Counts what is taken on.
 
     Args:
-        load: the limits.
+        load: the limits, as far as a model has none of its own.
         registry: knows how many infer requests a version has.
-
-    Attributes:
-        timeout_s: in which they are answered; 0: no limit.
     """
 
     def __init__(self, load: LoadLimits, registry: Registry) -> None:
         self._load = load
-        self.timeout_s = load.request_timeout_s
         self._registry = registry
         self._requests = 0
         self._bytes = 0
@@ -59,12 +62,20 @@ class Admission:
         if load.requests and self._requests >= load.requests:
             raise Failure(Code.TOO_MANY_REQUESTS, f"Expected: {load.requests} at most")
         self._check_bytes(size)
-        found = self._find(name, version) if load.queue else None
+        found = self._find(name, version)
+        timeout_s: float = load.request_timeout_s
         if found is not None:
-            self._line_up(found)
+            settings = found.blueprint.settings
+            if settings.request_timeout_s is not None:
+                timeout_s = settings.request_timeout_s
+            longest = load.queue if settings.max_queue is None else settings.max_queue
+            if longest:
+                self._line_up(found, longest)
+            else:
+                found = None
         self._requests += 1
         self._bytes += size
-        return Ticket(size, found)
+        return Ticket(size, found, timeout_s)
 
     def grow(self, ticket: Ticket, size: int) -> None:
         """More of a body has come than was announced.
@@ -101,11 +112,9 @@ class Admission:
         model = self._registry.find(name)
         return None if model is None else model.find(version)
 
-    def _line_up(self, version: Version) -> None:
+    def _line_up(self, version: Version, longest: int) -> None:
         count = self._in_line.get(version, 0)
         at_work = 0 if version.instance is None else version.instance.at_once
-        if count >= at_work + self._load.queue:
-            raise Failure(
-                Code.QUEUE_FULL, f"Expected: {self._load.queue} at most beyond the {at_work} that are inferred"
-            )
+        if count >= at_work + longest:
+            raise Failure(Code.QUEUE_FULL, f"Expected: {longest} at most beyond the {at_work} that are inferred")
         self._in_line[version] = count + 1
