@@ -9,6 +9,10 @@ find "$site" -type f \( -path '*/tests/*' -o -path '*/tornado/test/*' \) -delete
 find "$site" -type f \( -name '*.pyi' -o -name '*.a' -o -name '*.h' -o -name '*.hpp' \) -delete
 rm -rf "$site"/openvino/include "$site"/openvino/cmake
 
+# Of Amazon's services these are the ones that s3fs asks: for models, and for leave to read them.
+find "$site/botocore/data" -mindepth 1 -maxdepth 1 -type d \
+    ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} +
+
 if [ "$2" != yes ]; then
     # cache.json holds kernels for GPUs.
     rm -f "$site"/openvino/libs/libopenvino_intel_[gn]pu_*.so* "$site"/openvino/libs/cache.json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -26,10 +27,10 @@ EXTRAS = re.findall(r"^extras=\((.*)\)$", PIN, re.MULTILINE)[0].split()
 UNWANTED = re.findall(r"^unwanted=(\S+)$", PIN, re.MULTILINE)
 
 
-def listed(name: str) -> list[Requirement]:
-    """The requirements of a list in setup.py."""
-    text = re.findall(rf"^{name} = \[\n(.*?)^\]$", SETUP, re.MULTILINE | re.DOTALL)[0]
-    return [Requirement(line) for line in re.findall(r'^ +"([^"]+)"', text, re.MULTILINE)]
+def assigned(name: str) -> Any:
+    """What setup.py assigns to a name, as a literal."""
+    assignments = [node for node in ast.parse(SETUP).body if isinstance(node, ast.Assign)]
+    return next(ast.literal_eval(node.value) for node in assignments if ast.unparse(node.targets[0]) == name)
 
 
 def pinned(name: str) -> dict[str, tuple[Version, int, set[str]]]:
@@ -47,9 +48,8 @@ def pinned(name: str) -> dict[str, tuple[Version, int, set[str]]]:
 def wanted(name: str) -> list[Requirement]:
     """What somebody wrote down, for a file of tools/pin."""
     if name == "requirements.txt":
-        return [
-            requirement for each in ("REQUIRES", *(extra.upper() for extra in EXTRAS)) for requirement in listed(each)
-        ]
+        extras = [line for extra in EXTRAS for line in assigned("STORES")[extra]]
+        return [Requirement(line) for line in (*assigned("REQUIRES"), *extras)]
     lines = (DOCKER / "build-requirements.in").read_text("utf-8").splitlines()
     return [Requirement(line) for line in lines if not line.startswith("#")]
 
