@@ -17,19 +17,19 @@ REQUIRES = [
     "numpy>=1.26",
     "opencv-python-headless>=4.10.0.84",
     "openvino>=2025.4",
-    "orjson>=3.10.7",
+    "orjson>=3.12",
     "prometheus-client>=0.20",
     "pybase64>=1.4.0",
     "pysimdjson>=7.0",
-    "simplejson>=3.19.1",
+    "simplejson>=4.2",
     "tornado>=6.5",
 ]
 
 # Clients of stores that hold models, each imported only for such a base path.
 STORES = {
-    "s3": ["s3fs>=2026.9"],
-    "gs": ["gcsfs>=2026.9"],
-    "az": ["adlfs>=2026.8"],
+    "s3": ["s3fs>=2025.9"],
+    "gs": ["gcsfs>=2025.9"],
+    "az": ["adlfs>=2025.8"],
 }
 
 TEST = [
