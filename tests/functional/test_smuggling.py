@@ -1,4 +1,4 @@
-"""Requests that a proxy may read differently: never answered twice, and refused where two readings are possible (RFC 9112 §11.2)."""
+"""Requests that a proxy may read differently (RFC 9112 §11.2): never answered twice, refused if there are two ways to read them."""
 
 from __future__ import annotations
 
@@ -114,8 +114,6 @@ BODIES_IN_CHUNKS = {
     "a size of more than any body": (chunks(b"f" * 17 + b"\r\n" + BODY), 400),
     "an extension": (chunks(CHUNKS.replace(b"\r\n", b";a=b\r\n", 1)), 400),
     "an extension with a line end": (chunks(CHUNKS.replace(b"\r\n", b";a=\nb\r\n", 1)), 400),
-    "a size that is too short": (chunks(b"%x\r\n%b\r\n0\r\n\r\n" % (SIZE - 1, BODY)), 400),
-    "an end that is none": (chunks(b"%x\r\n%bXX0\r\n\r\n" % (SIZE, BODY)), 400),
     "a trailer": (chunks(ONE_CHUNK + b"0\r\nX-Y: z\r\n\r\n"), 400),
     "a trailer with a length": (chunks(ONE_CHUNK + b"0\r\nContent-Length: 3\r\n\r\n"), 400),
 }
@@ -196,10 +194,20 @@ def test_chunks(server: Server, case: bytes, status: int) -> None:
     check(server, case, [status, *(ONE_MORE if goes_on else CLOSED)])
 
 
-@pytest.mark.parametrize("size", [b"0" * 70 + CHUNKS, CHUNKS.replace(b"\r\n", b"\n")], ids=["long", "by a line feed"])
-def test_a_size_that_does_not_end(server: Server, size: bytes) -> None:
-    """Nothing is answered."""
-    check(server, chunks(size), [])
+BROKEN_CHUNKS = {
+    "a size of many zeros": b"0" * 70 + CHUNKS,
+    "line feeds alone": CHUNKS.replace(b"\r\n", b"\n"),
+    "a size that is too short": b"%x\r\n%b\r\n0\r\n\r\n" % (SIZE - 1, BODY),
+    "an end that is none": b"%x\r\n%bXX0\r\n\r\n" % (SIZE, BODY),
+}
+
+
+@pytest.mark.parametrize("body", BROKEN_CHUNKS.values(), ids=BROKEN_CHUNKS)
+def test_chunks_that_do_not_end(server: Server, body: bytes) -> None:
+    """The connection is closed; releases of Tornado differ in whether they say 400 before."""
+    answers = ask(server, chunks(body) + LAST)
+    assert [answer.status for answer in answers] in ([], [400])
+    assert server.request("POST", PATH, BODY).json == RIGHT
 
 
 @pytest.mark.parametrize(("case", "status"), LINES.values(), ids=LINES)
