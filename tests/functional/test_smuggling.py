@@ -1,4 +1,4 @@
-"""Requests that a proxy may read differently (RFC 9112 §11.2): never answered twice, refused if there are two ways to read them."""
+"""Requests that a proxy may read differently (RFC 9112 §11.2): never answered twice, refused if they can be read in two ways."""
 
 from __future__ import annotations
 
