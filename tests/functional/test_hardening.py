@@ -350,7 +350,7 @@ def that_says(width: int, height: int) -> bytes:
 PICTURES = {
     "too large": ([png(2000, 2000)], 400),
     "too large, by its head": ([that_says(2**31 - 1, 2**31 - 1)], 400),
-    "of no size": ([that_says(0, 8)], 400),
+    "of no size": ([that_says(0, 8)], 500),
     "larger than it is": ([that_says(1000, 1000)], 500),
     "too many": ([png(1000, 1000)] * 4, 400),
     "a large one among small ones": ([png(8, 8), png(2000, 2000)], 400),
