@@ -117,17 +117,17 @@ def test_names_in_urls(outside: Outside, up: str) -> None:
     assert outside.server.request("POST", "/v1/models/dummy:predict", ROW).json == {"predictions": [[1.0] * 10]}
 
 
-@pytest.mark.parametrize("name", ["../../outside/secret", "/etc/passwd", "..", "sub/secret"])
-def test_requests_to_warm_up_with(tmp_path: Path, name: str) -> None:
+def test_requests_to_warm_up_with(tmp_path: Path) -> None:
     """They lie beside the model, and nowhere else."""
     repository = Repository(tmp_path)
     repository.put("dummy", 1, models.adder())
-    repository.put("other", 1, models.adder())
-    repository.configure("other", dummy={"warmup": name})
+    names = ("../../outside/secret", "/etc/passwd", "..", "sub/secret")
+    entries = {f"m{index}": {"base_path": "dummy", "warmup": name} for index, name in enumerate(names)}
+    repository.configure("dummy", **entries)
     with Server("--config_path", str(repository.config), log=repository.aside()) as server:
-        assert server.get("/v2/models/other/ready").status == 200
-        assert server.get("/v2/models/dummy/ready").status == 404
-        assert "expected none, zeros, or the name of a file beside the model" in server.said()
+        ready = [server.get(f"/v2/models/{name}/ready").status for name in ("dummy", *entries)]
+        assert ready == [200, *[404] * len(names)]
+        assert server.said().count("expected none, zeros, or the name of a file beside the model") == len(names)
 
 
 def test_folders_that_climb(tmp_path: Path) -> None:
