@@ -103,7 +103,7 @@ def test_requests_without_a_pause() -> None:
         stream.take(150)
         watch.wait(LIMIT_S - 1)
     assert not stream.is_closed
-    watch.wait(1)
+    watch.wait(LIMIT_S)
     assert stream.is_closed
 
 
