@@ -1,14 +1,15 @@
 """Requests of every route with faults in them, in pieces of any size: answers are HTTP, and no answer is a surprise.
 
-``FUZZING`` in the environment is how many connections are made instead of 1000 of each kind; then they differ from run to run.
+``FUZZING`` in the environment is how many connections are made instead of 500 of each kind; then they differ from run to run.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 ASKED_FOR: Final = os.environ.get("FUZZING")
 
 fuzzed: Final = settings(
-    max_examples=int(ASKED_FOR or 1000),
+    max_examples=int(ASKED_FOR or 500),
     deadline=None,
     derandomize=ASKED_FOR is None,
     database=None,
@@ -45,40 +46,49 @@ BINARY: Final = json.dumps({
     "parameters": {"binary_data_output": True},
 }).encode()
 
+LENGTH: Final = "Inference-Header-Content-Length"
+
 LAST: Final = head("POST", "/v1/models/dummy:predict", "Connection: close", length=len(ROW)) + ROW
 
 
-def get(path: str) -> bytes:
-    """A request without a body."""
-    return head("GET", path, "Accept-Encoding: gzip", "User-Agent: somebody")
+class Asked(NamedTuple):
+    """A request in its parts; its length is told unless a header says how it is sent."""
 
+    method: str
+    path: str
+    headers: tuple[str, ...] = ("Accept-Encoding: gzip", "User-Agent: somebody")
+    body: bytes = b""
 
-def post(path: str, body: bytes = b"", *headers: str) -> bytes:
-    """A request with one."""
-    return head("POST", path, *headers, length=len(body)) + body
+    def write(self) -> bytes:
+        """The request as it is sent."""
+        is_chunked = "Transfer-Encoding: chunked" in self.headers
+        length = None if is_chunked or self.method == "GET" else len(self.body)
+        body = chunked(self.body, [7, 5]) if is_chunked else self.body
+        return head(self.method, self.path, *self.headers, length=length) + body
 
 
 REQUESTS: Final = (
-    get("/v1/models/dummy"),
-    get("/v1/models/dummy/versions/1"),
-    get("/v1/models/dummy/labels/stable/metadata"),
-    get("/v1/models/dummy/metadata"),
-    get("/v1/config?verbose=1"),
-    get("/v2"),
-    get("/v2/health/live"),
-    get("/v2/health/ready"),
-    get("/v2/models/dummy"),
-    get("/v2/models/dummy/versions/1/ready"),
-    get("/metrics"),
-    post("/v1/config/reload"),
-    post("/v2/repository/index", b'{"ready": true}'),
-    post("/v2/repository/models/dummy/load", b'{"parameters": {}}'),
-    post("/v1/models/dummy:predict", ROW, "X-Request-Timeout-Ms: 30000", "X-Request-ID: 5"),
-    post("/v1/models/any/versions/1:predict", COLUMN, "Expect: 100-continue"),
-    post("/v1/models/dummy:classify", ROW),
-    post("/v2/models/dummy/infer", INFER),
-    post("/v2/models/any/versions/1/infer", BINARY + bytes(40), f"Inference-Header-Content-Length: {len(BINARY)}"),
-    head("POST", "/v1/models/dummy:predict", "Transfer-Encoding: chunked") + chunked(ROW, [7, 5]),
+    Asked("GET", "/v1/models/dummy"),
+    Asked("GET", "/v1/models/dummy/versions/1"),
+    Asked("GET", "/v1/models/dummy/labels/stable/metadata"),
+    Asked("GET", "/v1/models/dummy/metadata"),
+    Asked("GET", "/v1/config?verbose=1"),
+    Asked("GET", "/v2"),
+    Asked("GET", "/v2/health/live"),
+    Asked("GET", "/v2/health/ready"),
+    Asked("GET", "/v2/models/dummy"),
+    Asked("GET", "/v2/models/dummy/versions/1/ready"),
+    Asked("GET", "/metrics"),
+    Asked("POST", "/v1/config/reload"),
+    Asked("POST", "/v2/repository/index", body=b'{"ready": true}'),
+    Asked("POST", "/v2/repository/models/dummy/load", body=b'{"parameters": {}}'),
+    Asked("POST", "/v1/models/dummy:predict", ("X-Request-Timeout-Ms: 30000", "X-Request-ID: 5"), ROW),
+    Asked("POST", "/v1/models/any/versions/1:predict", ("Expect: 100-continue",), COLUMN),
+    Asked("POST", "/v1/models/any:predict", ("Content-Encoding: gzip",), gzip.compress(COLUMN)),
+    Asked("POST", "/v1/models/dummy:predict", ("Transfer-Encoding: chunked",), ROW),
+    Asked("POST", "/v1/models/dummy:classify", body=ROW),
+    Asked("POST", "/v2/models/dummy/infer", body=INFER),
+    Asked("POST", "/v2/models/any/infer", (f"{LENGTH}: {len(BINARY)}",), BINARY + bytes(40)),
 )
 
 STATUSES: Final = {200, 201, 400, 404, 405, 406, 408, 412, 413, 414, 417, 429, 501, 503, 504}
@@ -92,7 +102,7 @@ CLIENT_S_FAULTS: Final = {
 }
 """What OpenVINO Model Server answers with 500."""
 
-LEAKS: Final = re.compile(rb"Traceback|\.py\b|site-packages|/proc/|/home/|/usr/|0x[0-9a-f]{6}")
+LEAKS: Final = re.compile(rb"Traceback|pytest-|\.py\b|site-packages|/proc/|/home/|/usr/|0x[0-9a-f]{6}")
 
 WORDS: Final = (
     *(
@@ -167,7 +177,76 @@ def spoil(request: bytes, wrong: list[tuple[int, int, bytes]]) -> bytes:
     return request
 
 
-spoiled: Final = st.builds(spoil, st.sampled_from(REQUESTS), st.lists(faults, max_size=3))
+def spoil_text(text: str, wrong: list[tuple[int, int, bytes]]) -> str:
+    """The same for a part of a head, of characters that may stand there."""
+    return re.sub(r"[\0- \x7f]", "", spoil(text.encode("latin-1"), wrong).decode("latin-1"))
+
+
+def spoil_header(asked: Asked, wrong: list[tuple[int, int, bytes]]) -> Asked:
+    """Faults in the value of a header that says something."""
+    name, _, value = asked.headers[0].partition(": ")
+    return asked._replace(headers=(f"{name}: {spoil_text(value, wrong)}", *asked.headers[1:]))
+
+
+VALUES: Final = (
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1,
+        39,
+        41,
+        2**31,
+        2**40,
+        2**63,
+        2**64,
+        10**30,
+        1e300,
+        0.5,
+        "",
+        "b",
+        "FP64",
+        "BYTES",
+        "é" * 300,
+    ),
+    *([], [[]], [None], [[1], [2, 3]], [1, 10], [0, 2**31 - 1], [2**31 - 1] * 2, [-1], [1] * 40, {}, {"b64": "AAAA"}),
+    *({"binary_data_size": 40}, {"binary_data_size": 2**62}, {"b": [1]}, {"name": "a"}),
+)
+
+
+def exchange_value(body: bytes, at: int, value: object) -> bytes:
+    """JSON, and what lies behind it, with another value in one of its places."""
+    tree, end = json.JSONDecoder().raw_decode(body.decode("latin-1"))
+    holder = {"": tree}
+    places: list[tuple[Any, Any]] = [(holder, "")]
+    for container, key in places:  # those below are added while it is gone through
+        inner = container[key]
+        if isinstance(inner, (dict, list)):
+            places += [(inner, each) for each in (inner if isinstance(inner, dict) else range(len(inner)))]
+    container, key = places[at % len(places)]
+    container[key] = value
+    return json.dumps(holder[""]).encode() + body[end:]
+
+
+requests: Final = st.sampled_from(REQUESTS)
+bodies: Final = st.sampled_from([asked for asked in REQUESTS if asked.body])
+wrong: Final = st.lists(faults, min_size=1, max_size=3)
+
+spoiled: Final = st.one_of(
+    st.builds(lambda asked, wrong: spoil(asked.write(), wrong), requests, wrong),
+    st.builds(lambda asked, wrong: asked._replace(path="/" + spoil_text(asked.path, wrong)).write(), requests, wrong),
+    st.builds(lambda asked, wrong: spoil_header(asked, wrong).write(), requests, wrong),
+    st.builds(lambda asked, wrong: asked._replace(body=spoil(asked.body, wrong)).write(), bodies, wrong),
+    st.builds(
+        lambda asked, at, value: asked._replace(body=exchange_value(asked.body, at, value)).write(),
+        st.sampled_from([asked for asked in REQUESTS if asked.body.startswith(b"{")]),
+        st.integers(0, 60),
+        st.sampled_from(VALUES),
+    ),
+)
+"""Faults anywhere, in the path, in a header, in bodies that have the length that is told, and in what their JSON says."""
+
 sizes: Final = st.lists(st.integers(1, 300), max_size=6)
 
 
@@ -234,7 +313,7 @@ def test_requests_without_faults(fuzzed_server: Server) -> None:
         assert {answer.status for answer in answers} <= {200, 404}
         assert json.loads(answers[-1].body) == RIGHT
 
-    run(fuzzed_server, st.lists(st.sampled_from(REQUESTS), min_size=3, max_size=3).map(b"".join), check)
+    run(fuzzed_server, st.lists(requests.map(Asked.write), min_size=3, max_size=3).map(b"".join), check)
 
 
 def test_bytes_of_any_kind(fuzzed_server: Server) -> None:
