@@ -22,7 +22,7 @@ REQUIRES = [
     "pybase64>=1.4.0",
     "pysimdjson>=7.0",
     "simplejson>=4.2",
-    "tornado>=6.5",
+    "tornado>=6.5.10",
 ]
 
 # Clients of stores that hold models, each imported only for such a base path.

@@ -84,13 +84,17 @@ def configure(level: str, path: str | None, form: LogFormat = LogFormat.TEXT) ->
         handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else ReferenceFormatter())
     logging.basicConfig(level=LEVELS[level], handlers=handlers, force=True)
     if LEVELS[level] > logging.DEBUG:
-        logging.getLogger("tornado.general").addFilter(_is_no_handshake)
+        logging.getLogger("tornado.general").addFilter(_is_no_client_s_fault)
     logging.getLogger("asyncio").setLevel(max(LEVELS[level], logging.WARNING))
 
 
-def _is_no_handshake(record: logging.LogRecord) -> bool:
-    """Tornado warns of each client that does not speak TLS: whoever scans ports would fill the disk."""
-    return not str(record.msg).startswith("SSL Error")
+_CLIENT_S_FAULTS: Final = ("SSL Error", "Malformed HTTP message", "Unsatisfiable read")
+"""What Tornado's messages about a client that speaks neither TLS nor HTTP begin with."""
+
+
+def _is_no_client_s_fault(record: logging.LogRecord) -> bool:
+    """Tornado tells of each client that does not speak TLS or HTTP: whoever scans ports would fill the disk."""
+    return not str(record.msg).startswith(_CLIENT_S_FAULTS)
 
 
 class _Handover(logging.handlers.QueueHandler):

@@ -183,6 +183,15 @@ class Server:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def forget_peak(self) -> None:
+        """Let ``peak_bytes`` begin anew."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # see proc(5)
+
+    def peak_bytes(self) -> int:
+        """The most memory that it has held."""
+        (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(line) * 1024
+
     def threads(self) -> int:
         """How many threads it has."""
         return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))

@@ -11,23 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tests.functional.wire import exchange
+
 if TYPE_CHECKING:
     from tests.functional.servers import Server
 
 BODY = json.dumps({"instances": [list(range(10))]}).encode()
 RIGHT = {"predictions": [[float(number) for number in range(1, 11)]]}
 PATH = "/v1/models/dummy:predict"
-
-
-def exchange(server: Server, *pieces: bytes) -> bytes:
-    """Send pieces on one connection, and read until the server closes it."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
-        for piece in pieces:
-            connection.sendall(piece)
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-        return received
 
 
 def head(length: int | None = None, *more: str, path: str = PATH) -> bytes:

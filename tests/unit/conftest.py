@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def own_logging() -> Iterator[None]:
     """Lets a test configure logging; afterwards it is as it was."""
-    root, asyncio = logging.getLogger(), logging.getLogger("asyncio")
-    before, levels = root.handlers[:], (root.level, asyncio.level)
+    root, asyncio, tornado = map(logging.getLogger, (None, "asyncio", "tornado.general"))
+    before, levels, filters = root.handlers[:], (root.level, asyncio.level), tornado.filters[:]
     yield
     for handler in root.handlers:
         if handler not in before:
@@ -23,3 +23,4 @@ def own_logging() -> Iterator[None]:
     root.handlers[:] = before
     root.setLevel(levels[0])
     asyncio.setLevel(levels[1])
+    tornado.filters[:] = filters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -219,3 +220,20 @@ def test_the_deepest_documents_are_read_by_every_parser(inner: bytes) -> None:
         for _ in range(depth):
             (tree,) = tree
         assert plain(tree) == expected(inner)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'"' * 1_000_000, b'["' + b'x"y"' * 250_000, b"[" + b'"",' * 300_000 + b"NaN]x", b"[" * 1_000_000],
+    ids=["quotation marks", "strings", "strings and a word", "brackets"],
+)
+def test_what_is_refused_takes_little_memory(text: bytes) -> None:
+    """So many times its size, whatever it is made of."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(Failure):
+            parse(text, DEPTH)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 30 * len(text)

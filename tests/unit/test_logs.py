@@ -285,3 +285,17 @@ def test_the_line_about_a_loss_is_like_any_other(gate: Gate) -> None:
     assert found is not None
     assert (found["logger"], found["level"], found["file"]) == ("serving", "warning", "logs.py")
     assert handover.lost == 0
+
+
+@pytest.mark.parametrize(("level", "count"), [("INFO", 1), ("DEBUG", 4)])
+def test_clients_that_speak_something_else_fill_no_log(
+    level: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless somebody looks for what is wrong."""
+    configure(level, None)
+    general = logging.getLogger("tornado.general")
+    general.warning("SSL Error on %d", 7)
+    general.info("Malformed HTTP message from %s: %s", "here", "no colon in header line")
+    general.info("Unsatisfiable read, closing connection: %s", "delimiter not found")
+    general.info("something else")
+    assert len(capsys.readouterr().out.splitlines()) == count

@@ -14,21 +14,21 @@ LIMIT_S = 10
 
 
 class FakeStream:
-    """A connection: bytes of a head that have come, bytes of an answer that the client has taken."""
+    """A connection: bytes of a head that have come, bytes of an answer that the client takes, or has taken before."""
 
     def __init__(self, *, head: int = 0, taken: int | None = None) -> None:
         self._read_buffer_size = head
-        self._total_write_done_index = taken
+        self._total_write_done_index = taken or 0
+        self._is_taking = taken is not None
         self.is_closed = False
 
     def take(self, count: int) -> None:
         """The client takes so many bytes of its answer."""
-        assert self._total_write_done_index is not None
         self._total_write_done_index += count
 
     def writing(self) -> bool:
         """See Tornado."""
-        return self._total_write_done_index is not None
+        return self._is_taking
 
     def close(self) -> None:
         """See Tornado."""
@@ -52,8 +52,8 @@ class Watch:
 
     def __init__(self, stream: FakeStream, exchange: FakeExchange | None = None) -> None:
         self.metrics, self.stream, self.now = Metrics(), stream, 0.0
-        edge: Any = SimpleNamespace(open={exchange} if exchange else set(), traffic=Traffic(self.metrics))
-        self._patience = Patience(edge, LIMIT_S, lambda: self.now)
+        self.edge: Any = SimpleNamespace(open={exchange} if exchange else set(), traffic=Traffic(self.metrics))
+        self._patience = Patience(self.edge, LIMIT_S, lambda: self.now)
         self._patience.look([stream])
 
     def wait(self, seconds: float) -> None:
@@ -94,6 +94,31 @@ def test_the_time_for_a_head_begins_anew_with_each() -> None:
     watch.wait(1)
     watch.wait(LIMIT_S - 1)
     assert not stream.is_closed
+
+
+def test_requests_without_a_pause() -> None:
+    """The next head is always there when it is looked, but each time it is another one."""
+    watch = Watch(stream := FakeStream(head=1))
+    for _ in range(9):
+        stream.take(150)
+        watch.wait(LIMIT_S - 1)
+    assert not stream.is_closed
+    watch.wait(LIMIT_S)
+    assert stream.is_closed
+
+
+def test_bodies_without_a_pause() -> None:
+    """Each has time of its own."""
+    exchange = FakeExchange(stream := FakeStream(head=7))
+    watch = Watch(stream, exchange)
+    for _ in range(9):
+        watch.wait(LIMIT_S - 1)
+        exchange = FakeExchange(stream)
+        watch.edge.open = {exchange}
+        watch.wait(1)
+    assert not exchange.told
+    watch.wait(LIMIT_S)
+    assert exchange.told
 
 
 def test_a_body_has_to_make_progress() -> None:

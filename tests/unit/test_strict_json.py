@@ -81,6 +81,8 @@ def test_json_is_read(text: bytes | str, value: object) -> None:
         (b'"\xed\xa0\x80"', "byte 1 is not UTF-8"),
         ('"\\ud800"', "half of a surrogate pair"),
         ('{"\\udc00": 1}', "half of a surrogate pair"),
+        ('["a\\u0000b"]', "a text holds a NUL"),
+        ('{"\\\\\\u0000": 1}', "a text holds a NUL"),
     ],
 )
 def test_what_is_no_json_is_refused(text: bytes | str, reason: str) -> None:
@@ -162,3 +164,8 @@ def test_any_text_is_a_document_or_refused(text: bytes | str) -> None:
     except ValueError:
         return
     dumps(document).encode()
+
+
+def test_what_looks_like_a_nul_is_none() -> None:
+    """A backslash before the letters of its escape."""
+    assert loads(r'["\\u0000"]') == [r"\u0000"]

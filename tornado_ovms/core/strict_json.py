@@ -1,7 +1,7 @@
 """JSON as the reference reads configuration: strict, with members of one name told apart.
 
 Refused are comments, trailing commas, ``NaN`` and ``Infinity``, numbers beyond a double, a byte order mark, halves of
-surrogate pairs, deep nesting. Any thread.
+surrogate pairs, deep nesting. So is, unlike there, a NUL in a text: no path and no name may have one. Any thread.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ MAX_DEPTH: Final = 100
 
 SHOWN: Final = 80
 """Characters of a value that a message shows."""
+
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
@@ -49,10 +51,13 @@ def loads(text: bytes | str) -> Any:
     document = json.loads(
         text, object_pairs_hook=Members, parse_int=_whole, parse_float=_finite, parse_constant=_refuse
     )
+    written = dumps(document)
     try:
-        dumps(document).encode()
+        written.encode()
     except UnicodeEncodeError as error:
         raise ValueError("a text holds half of a surrogate pair") from error
+    if _NUL.search(written):
+        raise ValueError("a text holds a NUL")
     return document
 
 

@@ -36,8 +36,13 @@ def to_tensor(array: np.ndarray) -> ov.Tensor:
 
 def to_array(tensor: ov.Tensor) -> np.ndarray:
     """An output's values, owned by the caller; strings as an object array of ``bytes``."""
-    if tensor.element_type == ov.Type.string:
-        # Of an empty tensor OpenVINO looks for the longest string all the same, in memory that is not its own.
-        strings: np.ndarray = tensor.bytes_data.astype(object) if tensor.size else np.empty(tensor.shape, object)
-        return strings
-    return np.array(tensor.data)
+    return _to_strings(tensor) if tensor.element_type == ov.Type.string else np.array(tensor.data)
+
+
+def _to_strings(tensor: ov.Tensor) -> np.ndarray:
+    if not tensor.size:  # OpenVINO looks for the longest string all the same, in memory that is not its own
+        return np.empty(tensor.shape, object)
+    strings: np.ndarray = tensor.bytes_data
+    if strings.itemsize == 1:  # if all are empty it takes that byte out of such memory, too; the texts are right
+        strings = np.where(tensor.str_data == "", b"", strings)
+    return strings.astype(object)

@@ -1,7 +1,7 @@
 """Tornado's HTTP server, relieved of what a small request pays for without needing it: 55 µs of 200.
 
-Nearly all of it is done through what Tornado lets subclasses replace, and none of it changes what is sent or accepted. Everything
-here belongs to the event loop.
+Nearly all of it is done through what Tornado lets subclasses replace, and none of it changes what is sent. What is accepted is
+less than Tornado accepts: see ``framing``. Everything here belongs to the event loop.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.platform.asyncio import AsyncIOMainLoop
+
+from tornado_ovms.http.framing import check_headers, check_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,25 +75,26 @@ HEADS: Final = 256
 _parse_headers: Any = getattr(HTTP1Connection, "_parse_headers", None)
 
 
-@lru_cache(maxsize=HEADS)
-def _parse_known(head: bytes) -> tuple[str, HTTPHeaders]:
+def _parse(head: bytes) -> tuple[str, HTTPHeaders]:
+    check_lines(head)
     parsed: tuple[str, HTTPHeaders] = _parse_headers(None, head)
+    check_headers(*parsed)
     return parsed
+
+
+_parse_known = lru_cache(maxsize=HEADS)(_parse)
 
 
 def parse_head(head: bytes) -> tuple[str, HTTPHeaders]:
     """The request line and the headers of a request, which are not to be changed.
 
     A client that keeps its connection sends the same head again and again, unless it gives each request an id: reading it took an
-    eighth of a small request's time. What Tornado refuses is refused each time anew.
+    eighth of a small request's time. What is refused is refused each time anew.
 
     Raises:
-        HTTPInputError: as Tornado's own method does, which this stands in for.
+        HTTPInputError: as Tornado's own method does, which this stands in for, and as those of ``framing`` do.
     """
-    if len(head) > HEAD_BYTES:
-        parsed: tuple[str, HTTPHeaders] = _parse_headers(None, head)
-        return parsed
-    return _parse_known(head)
+    return (_parse if len(head) > HEAD_BYTES else _parse_known)(head)
 
 
 REFUSAL: Final = (

@@ -35,7 +35,13 @@ class Waiting(Enum):
 
 
 class _Seen(NamedTuple):
+    """What a connection waited for when it was looked at, and since when.
+
+    ``of`` tells one head or body from the next: a client that sends one after the other is not slow.
+    """
+
     waiting: Waiting
+    of: object
     bytes: float
     since: float
 
@@ -74,10 +80,10 @@ class Patience:
             found = _waits(stream, exchanges.get(stream))
             if found is None:
                 continue
-            waiting, count = found
+            waiting, of, count = found
             seen = before.get(stream)
-            if seen is None or seen.waiting is not waiting or count >= seen.bytes + LEAST_BYTES:
-                seen = _Seen(waiting, count, now)
+            if seen is None or (seen.waiting, seen.of) != (waiting, of) or count >= seen.bytes + LEAST_BYTES:
+                seen = _Seen(waiting, of, count, now)
             if now - seen.since < self._limit_s:
                 self._seen[stream] = seen
             else:
@@ -94,13 +100,15 @@ class Patience:
             stream.close()
 
 
-def _waits(stream: Any, exchange: Exchange | None) -> tuple[Waiting, float] | None:
-    """What a connection waits for, and how many bytes of it there are; None if it is our turn, or if it is idle.
+def _waits(stream: Any, exchange: Exchange | None) -> tuple[Waiting, object, float] | None:
+    """What a connection waits for, of which request, and how many bytes of it there are; None if it is idle, or our turn.
 
-    Tornado tells the sizes of its buffers by attributes that are not public; a release without them is never found waiting.
+    A head belongs to no request yet: it is known by what has been written before it. Tornado tells the sizes of its buffers by
+    attributes that are not public; a release without them is never found waiting.
     """
+    written = getattr(stream, "_total_write_done_index", math.inf)
     if stream.writing():
-        return Waiting.TAKING, getattr(stream, "_total_write_done_index", math.inf)
+        return Waiting.TAKING, None, written
     if exchange is not None:
-        return (Waiting.BODY, exchange.received) if exchange.task is None else None
-    return (Waiting.HEAD, 0) if getattr(stream, "_read_buffer_size", 0) else None
+        return (Waiting.BODY, exchange, exchange.received) if exchange.task is None else None
+    return (Waiting.HEAD, written, 0) if getattr(stream, "_read_buffer_size", 0) else None
