@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by tools/bench, tools/demo and tools/test: finds a Python, makes a virtual environment, says what it does.
+# Sourced by tools/bench, tools/demo, tools/overload, tools/pin and tools/test: finds a Python, makes a virtual environment, says what it does.
 # Works in bash 3.2 and later. Sets PROJECT, and in `prepare` also VENV.
 
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -29,7 +29,7 @@ from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.cpus import available_cpus
 from tornado_ovms.engine.openvino import OpenVinoEngine
 from tornado_ovms.http.app import Edge
-from tornado_ovms.http.listener import LazyLoop, Listener
+from tornado_ovms.http.listener import BACKLOG, LazyLoop, Listener
 from tornado_ovms.http.patience import Patience
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.keys import read_guard
@@ -316,7 +316,7 @@ class _Server:
             return True
         for address in settings.addresses:
             try:
-                sockets = bind_sockets(settings.rest_port, address, reuse_port=place is not None)
+                sockets = bind_sockets(settings.rest_port, address, backlog=BACKLOG, reuse_port=place is not None)
             except OSError as error:
                 log.error("Failed to start REST server - at %s:%d", address, settings.rest_port)
                 log.error("%s; is another server listening there?", error.strerror)

@@ -229,6 +229,12 @@ def watched(folder: Path, args: list[str]) -> Iterator[tuple[Server, list[float]
         worst.append(float(re.findall(r"WORST ([\d.e-]+)", server.said())[-1]))
 
 
+def workers(server: Server) -> list[int]:
+    """The processes of a server's workers, by their number."""
+    said = re.findall(r"Worker (\d+) is process (\d+)", server.said())
+    return [int(process) for _, process in sorted({int(index): process for index, process in said}.items())]
+
+
 def until(holds: Callable[[], bool], within_s: float = ANSWER_S) -> float:
     """Wait until something holds, and tell how many seconds that took."""
     begin = time.monotonic()

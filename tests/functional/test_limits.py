@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import models
 from tests.functional.repository import Repository
-from tests.functional.servers import Answer, Server, until
+from tests.functional.servers import COMMAND, Answer, Server, until, wrapped
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
 ROW = json.dumps({"instances": [[0.5]]}).encode()
 PATH = "/v1/models/slow:predict"
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from tornado_ovms import cli
+sys.exit(cli.main())
+"""
 
 
 @pytest.fixture
@@ -34,7 +44,13 @@ def repository(tmp_path: Path) -> Repository:
 
 def serve(repository: Repository, *options: str) -> Server:
     """A server with these options."""
-    return Server("--config_path", str(repository.config), "--metrics_enable", *options, log=repository.aside())
+    return start(repository, COMMAND, *options)
+
+
+def start(repository: Repository, command: Sequence[str], *options: str) -> Server:
+    """The same by another command."""
+    words = "--config_path", str(repository.config), "--metrics_enable", *options
+    return Server(*words, log=repository.aside(), command=command)
 
 
 def refused(server: Server, reason: str) -> float:
@@ -157,7 +173,7 @@ def test_slow_clients(repository: Repository) -> None:
         assert body.makefile("rb").read().startswith(b"HTTP/1.1 408 ")
         assert head.recv(100) == b""
         until(lambda: refused(server, "client_timeout") == 2)
-        idle.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.sendall(LIVE)
         assert idle.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
@@ -166,7 +182,7 @@ def test_too_many_connections(repository: Repository) -> None:
     with serve(repository, "--max_connections", "2", "--metrics_enable") as server, ExitStack() as stack:
         kept = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30)) for _ in range(2)]
         for client in kept:
-            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(LIVE)
             assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
         answer = server.get("/v2/health/live")
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
@@ -175,3 +191,58 @@ def test_too_many_connections(repository: Repository) -> None:
             client.close()
         until(lambda: server.get("/v2/health/live").status == 200)
         assert refused(server, "connections") >= 1
+
+
+def test_far_too_many_connections(repository: Repository) -> None:
+    """A thousand at once: all are told, none has to try again, and none of their files stays open."""
+    with serve(repository, "--max_connections", "1") as server, ExitStack() as stack:
+        kept = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+        kept.sendall(LIVE)
+        assert kept.recv(1000).startswith(b"HTTP/1.1 200 ")
+        before = server.files()
+        begun = time.monotonic()
+        clients = [stack.enter_context(socket.socket()) for _ in range(900)]
+        for client in clients:
+            client.settimeout(30)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(LIVE)
+        assert {client.recv(1000)[:13] for client in clients} == {b"HTTP/1.1 503 "}
+        assert time.monotonic() - begun < 30
+        until(lambda: server.files() == before)
+        kept.sendall(LIVE)
+        assert kept.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_no_file_can_be_opened(repository: Repository) -> None:
+    """Connections beyond are refused without a word in the log, and without work while nothing comes."""
+    with start(repository, wrapped(FEW_FILES, repository.folder)) as server, ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30)) for _ in range(100)
+        ]
+        for client in clients:
+            client.sendall(LIVE)
+        said = [_said(client) for client in clients]
+        assert said[0] == b"HTTP/1.1 200 "
+        assert said[-1] in (b"HTTP/1.1 503 ", b"")
+        worked = _cpu_s(server)
+        time.sleep(0.5)
+        assert _cpu_s(server) - worked < 0.25
+        assert "Traceback" not in server.said()
+        stack.close()
+        until(lambda: server.get("/v2/health/ready").status == 200)
+        assert refused(server, "connections") > 30
+        assert ask(server).status == 200
+
+
+def _said(client: socket.socket) -> bytes:
+    """The beginning of an answer; nothing if the connection broke off."""
+    try:
+        return client.recv(1000)[:13]
+    except ConnectionError:
+        return b""
+
+
+def _cpu_s(server: Server) -> float:
+    """What a server has computed so far."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from tests import models
 from tests.functional.certificates import Authority
 from tests.functional.repository import Repository
 from tests.functional.servers import Server, until
+from tests.functional.tls_servers import TlsServer, is_ready, request, subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +26,6 @@ ROW = json.dumps({"instances": [[0.5] * 10]}).encode()
 BIG = json.dumps({"instances": [[0.5] * 10] * 50_000}).encode()
 PATH = "/v1/models/plus:predict"
 ANSWER = {"predictions": [[1.5] * 10]}
-
-
-class TlsServer(Server):
-    """One that nobody can ask by HTTP whether it is ready."""
-
-    def _wait(self, _path: str) -> None:
-        """The tests wait."""
 
 
 class Files:
@@ -69,33 +61,9 @@ def files(tmp_path: Path, needs_program: Callable[[str], str]) -> Files:
     return Files(tmp_path, needs_program("openssl"))
 
 
-def ask(server: Server, context: ssl.SSLContext, body: bytes | None = ROW) -> tuple[int, object]:
-    """One request on a connection of its own."""
-    connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context)
-    try:
-        connection.request("GET" if body is None else "POST", "/v2/health/ready" if body is None else PATH, body)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read() or b"null")
-    finally:
-        connection.close()
-
-
-def is_ready(server: Server, context: ssl.SSLContext) -> bool:
-    """Whether it answers that it is."""
-    with contextlib.suppress(OSError):
-        return ask(server, context, None)[0] == 200
-    return False
-
-
-def subject(server: Server, context: ssl.SSLContext) -> str:
-    """The name in the certificate that the server shows."""
-    with (
-        socket.create_connection(("127.0.0.1", server.port)) as plain,
-        context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
-    ):
-        found = client.getpeercert()
-        assert found is not None
-        return dict(pair for ((pair),) in found["subject"])["commonName"]  # type: ignore[misc,index]
+def ask(server: Server, context: ssl.SSLContext) -> tuple[int, object]:
+    """One prediction on a connection of its own."""
+    return request(server, context, "POST", PATH, ROW)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -18,7 +18,7 @@ import pytest
 
 from tests import models
 from tests.functional.repository import Repository
-from tests.functional.servers import COMMAND, Server, free_port, until
+from tests.functional.servers import COMMAND, Server, free_port, until, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,12 +43,6 @@ def server(repository: Repository) -> Iterator[Server]:
     args = ("--config_path", str(repository.config), "--workers", str(WORKERS), "--metrics_enable", "--manage")
     with Server(*args, "--file_system_poll_wait_seconds", "0", log=repository.aside()) as running:
         yield running
-
-
-def workers(server: Server) -> list[int]:
-    """The processes of the workers, by their number."""
-    said = re.findall(r"Worker (\d+) is process (\d+)", server.said())
-    return [int(process) for _, process in sorted({int(index): process for index, process in said}.items())]
 
 
 def value(server: Server) -> float | int:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import resource
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tornado import httputil
@@ -14,10 +19,10 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
 from tornado_ovms.http import listener
-from tornado_ovms.http.listener import LazyLoop, Listener, parse_head
+from tornado_ovms.http.listener import MAX_LINGERING, Door, LazyLoop, Listener, parse_head
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 3\r\n\r\nabc"
 
@@ -181,3 +186,61 @@ def test_a_client_that_hangs_up_is_noticed() -> None:
         assert stream.closed()
 
     serve(talk)
+
+
+def test_a_full_server_tells_connections_why() -> None:
+    """Each is told, whatever it has sent; of too many that linger the oldest goes, and all go with the door."""
+
+    async def main() -> None:
+        LazyLoop()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            refused: list[None] = []
+            door = Door(listening, lambda: True, partial(refused.append, None), b"no")
+            listening.setblocking(False)
+            clients = []
+            for _ in range(MAX_LINGERING + 10):
+                clients.append(socket.create_connection(listening.getsockname()))
+                clients[-1].sendall(REQUEST)
+                with pytest.raises(ConnectionAbortedError):
+                    door.accept()
+            with pytest.raises(BlockingIOError):
+                door.accept()
+            assert len(door._lingering) == MAX_LINGERING
+            door.close()
+        assert not door._lingering
+        for client in clients:
+            with client:
+                assert client.makefile("rb").read() == b"no"
+        assert len(refused) == len(clients)
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_no_file_is_left_for_is_refused() -> None:
+    """At once, in the place of the file that is kept open for that, which is there again afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        refused: list[None] = []
+        door = Door(listening, lambda: False, partial(refused.append, None), b"no")
+        for _ in range(2):
+            with socket.create_connection(listening.getsockname()) as client:
+                with few_files(), pytest.raises(ConnectionAbortedError):
+                    door.accept()
+                assert client.recv(10) == b"no"
+        with socket.create_connection(listening.getsockname()):
+            connection, _ = door.accept()
+            connection.close()
+        door.close()
+    assert len(refused) == 2
+
+
+@contextlib.contextmanager
+def few_files() -> Iterator[None]:
+    """No file can be opened that is not closed for it."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull, "rb") as lowest:  # noqa: PTH123 - the lowest number that is free
+        free = lowest.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

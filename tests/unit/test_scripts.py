@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ["tools/bench", "tools/demo", "tools/pin", "tools/test", ".ci/run", "docker/slim.sh"]
+SCRIPTS = ["tools/bench", "tools/demo", "tools/overload", "tools/pin", "tools/test", ".ci/run", "docker/slim.sh"]
 
 NO_PYTHON = "#!/bin/sh\nexit 1\n"
 NO_VENV = '#!/bin/sh\n[ "$2" != venv ]\n'
@@ -49,7 +49,7 @@ def test_scripts_can_be_run(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
 
 
-@pytest.mark.parametrize("script", ["tools/bench", "tools/demo", "tools/pin", "tools/test"])
+@pytest.mark.parametrize("script", ["tools/bench", "tools/demo", "tools/overload", "tools/pin", "tools/test"])
 def test_help_says_what_will_happen(script: str) -> None:
     """Before it does anything, and without doing it."""
     found = subprocess.run([ROOT / script, "--help"], capture_output=True, text=True, check=True)
@@ -73,7 +73,7 @@ def test_a_misspelt_option_of_the_benchmark_is_refused(checkout: Path) -> None:
     assert not (checkout / ".bench").exists()
 
 
-@pytest.mark.parametrize("script", ["bench", "demo", "pin", "test"])
+@pytest.mark.parametrize("script", ["bench", "demo", "overload", "pin", "test"])
 @pytest.mark.parametrize(
     ("python", "pip_says", "sentence"),
     [

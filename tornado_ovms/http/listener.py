@@ -6,6 +6,10 @@ less than Tornado accepts: see ``framing``. Everything here belongs to the event
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +21,8 @@ from tornado.platform.asyncio import AsyncIOMainLoop
 from tornado_ovms.http.framing import check_headers, check_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
+    from collections.abc import Callable, Iterable
 
     from tornado.httputil import HTTPHeaders, HTTPMessageDelegate
     from tornado.iostream import IOStream
@@ -104,8 +109,108 @@ REFUSAL: Final = (
 )
 
 LINGER_S: Final = 1.0
-MAX_LINGERING: Final = 100
-"""A connection that is refused stays open for a moment, so that its client can read why; so many at a time."""
+MAX_LINGERING: Final = 256
+"""A connection that is refused stays open for a moment, so that its client can read why; of too many the oldest goes."""
+
+REQUEST_BYTES: Final = 64 * 1024
+
+BACKLOG: Final = 1024
+"""So many connections wait in the kernel to be taken up. A burst that has no room there is dropped: its clients try again after a
+second, and then after two more. Tornado's own 128 was too few for a thousand clients at once."""
+
+OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
+
+
+class Door:
+    """A listening socket, as far as Tornado uses one, that refuses connections for half of what a ``Listener`` would pay for it.
+
+    Also those that come when no file can be opened any more. Tornado would be told of them again and again, with a traceback
+    each time; here one file is kept open whose place such a connection can have.
+
+    Args:
+        listening: the socket.
+        is_full: whether there are enough connections.
+        on_refusal: is called for each that is refused.
+        answer: what those are told.
+    """
+
+    def __init__(
+        self, listening: socket.socket, is_full: Callable[[], bool], on_refusal: Callable[[], None], answer: bytes
+    ) -> None:
+        self._socket = listening
+        self._is_full = is_full
+        self._on_refusal = on_refusal
+        self._answer = answer
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
+        self._lingering: deque[tuple[float, socket.socket]] = deque()
+        self.fileno = listening.fileno
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection.
+
+        Raises:
+            BlockingIOError: there is none.
+            ConnectionAbortedError: it was refused; Tornado goes on with the next.
+        """
+        try:
+            connection, address = self._socket.accept()
+        except OSError as error:
+            if error.errno not in OUT_OF_FILES:
+                raise
+            self._refuse_without_files()
+        else:
+            if not self._is_full():
+                return connection, address
+            self._refuse(connection)
+            self._linger(connection)
+        raise ConnectionAbortedError
+
+    def close(self) -> None:
+        """Do not listen any more."""
+        self._socket.close()
+        self._give_spare()
+        while self._lingering:
+            self._end()
+
+    def _refuse(self, connection: socket.socket) -> None:
+        self._on_refusal()
+        connection.setblocking(False)
+        with contextlib.suppress(OSError):
+            connection.send(self._answer)
+
+    def _refuse_without_files(self) -> None:
+        self._give_spare()
+        with contextlib.suppress(OSError):  # another thread was quicker, and has taken the place
+            connection, _ = self._socket.accept()
+            with connection:
+                self._refuse(connection)
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+
+    def _give_spare(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+
+    def _linger(self, connection: socket.socket) -> None:
+        loop = IOLoop.current()
+        if not self._lingering:
+            loop.call_later(LINGER_S, self._end_old)
+        self._lingering.append((loop.time() + LINGER_S, connection))
+        if len(self._lingering) > MAX_LINGERING:
+            self._end()
+
+    def _end_old(self) -> None:
+        loop = IOLoop.current()
+        while self._lingering and self._lingering[0][0] <= loop.time():
+            self._end()
+        if self._lingering:
+            loop.call_at(self._lingering[0][0], self._end_old)
+
+    def _end(self) -> None:
+        _, connection = self._lingering.popleft()
+        with connection, contextlib.suppress(OSError):
+            # With something unread the connection would break off, and might take the answer with it.
+            connection.recv(REQUEST_BYTES)
 
 
 class Listener(HTTPServer):
@@ -119,16 +224,23 @@ class Listener(HTTPServer):
     """
 
     def initialize(
-        self, *args: Any, max_connections: int = 0, on_refusal: Callable[[], None] | None = None, **settings: Any
+        self, *args: Any, max_connections: int = 0, on_refusal: Callable[[], None] = lambda: None, **settings: Any
     ) -> None:
         """See Tornado."""
         super().initialize(*args, **settings)
         self.streams: set[IOStream] = set()
         self._max_connections = max_connections
         self._on_refusal = on_refusal
-        self._lingering = 0
         self.conn_params.chunk_size = LARGE_READ
         self.conn_params.header_timeout = None
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        """See Tornado."""
+        answer = REFUSAL if self.ssl_options is None else b""  # a handshake would cost more than a prediction
+        super().add_sockets(Door(each, self._is_full, self._on_refusal, answer) for each in sockets)  # type: ignore[misc]
+
+    def _is_full(self) -> bool:
+        return 0 < self._max_connections <= len(self.streams)
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """See Tornado. Its method for reading a head is not public: a release without it reads all heads itself."""
@@ -138,9 +250,6 @@ class Listener(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """A client has connected. What is written to it is sent at once: each answer, and each piece of one, is complete."""
-        if self._max_connections and len(self.streams) >= self._max_connections:
-            self._refuse(stream)
-            return
         self.streams.add(stream)
         stream.read_chunk_size = SMALL_READ  # until a head announces more
         stream.set_nodelay(True)
@@ -151,21 +260,6 @@ class Listener(HTTPServer):
         """See Tornado."""
         self.streams.discard(server_conn.stream)
         super().on_close(server_conn)
-
-    def _refuse(self, stream: IOStream) -> None:
-        """Say that there are too many connections."""
-        if self._on_refusal is not None:
-            self._on_refusal()
-        if self._lingering >= MAX_LINGERING:
-            stream.close()
-            return
-        self._lingering += 1
-        stream.write(REFUSAL)
-        IOLoop.current().call_later(LINGER_S, self._end_lingering, stream)
-
-    def _end_lingering(self, stream: IOStream) -> None:
-        self._lingering -= 1
-        stream.close()
 
 
 def _leave_it(_value: bool) -> None:  # noqa: FBT001 - Tornado's signature

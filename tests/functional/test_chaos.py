@@ -1,0 +1,322 @@
+"""One server that is never started again, while all that it depends on is broken, one thing after the other, and mended.
+
+Clients ask all the time, and look at the numbers of each answer. One that fails is a fault, except on a connection to a worker
+that has been killed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import models
+from tests.functional.certificates import Authority
+from tests.functional.clients import Client, Legal
+from tests.functional.repository import ALL, Repository
+from tests.functional.servers import until, workers
+from tests.functional.stores import Store
+from tests.functional.tls_servers import TlsServer, is_ready, request, subject
+from tests.libraries import compile_library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WORKERS = 2
+CLIENTS = 2
+KEPT = 20
+"""Requests on one connection, then comes another: certificates and workers are met anew."""
+
+FULL_DISK = Path(__file__).with_name("faults") / "full_disk.c"
+FAKETIME = "lib*/faketime/libfaketimeMT.so.1", "lib/*/faketime/libfaketimeMT.so.1"
+
+
+class Asker(Client):
+    """A client that trusts certain authorities; ``may_break`` while connections may end without an answer.
+
+    A model of both kinds, with one number that all ten values of an answer have to be.
+    """
+
+    def __init__(self, server: TlsServer, name: str, legal: Legal, trust: ssl.SSLContext) -> None:
+        super().__init__(server, f"/v1/models/{name}:predict", legal)
+        self._connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=trust)
+        self.may_break = False
+        self.broken = 0
+
+    def ask(self) -> object:
+        """See ``Client``."""
+        if self.answered % KEPT == 0:
+            self._connection.close()
+        while True:
+            try:
+                answer = self.post(json.dumps({"instances": [[0.0] * 10]}))
+            except (OSError, http.client.HTTPException):
+                if not self.may_break:
+                    raise
+                self.broken += 1
+                self._connection.close()
+                continue
+            if not isinstance(answer, dict):
+                return answer
+            (row,) = answer["predictions"]
+            return row[0] if row == [row[0]] * 10 else row
+
+
+class World:
+    """The server, its clients, and all that may break.
+
+    Args:
+        folder: for everything.
+        openssl: the program.
+        store: a store of models.
+    """
+
+    def __init__(self, folder: Path, openssl: str, store: Store) -> None:
+        self.folder = folder
+        self.store = store
+        self.repository = Repository(folder)
+        self.disk = folder / "disk"
+        self.clock = folder / "clock"
+        self.full = folder / "full"
+        self.certificate, self.key = folder / "server.crt", folder / "server.key"
+        self._numbers = count(1)
+        self.authorities = [Authority(openssl, folder, name) for name in ("one", "other")]
+        self.trust = ssl.create_default_context(cafile=str(self.authorities[0].certificate))
+        self.trust.load_verify_locations(str(self.authorities[1].certificate))
+        self.renew("first")
+        self.disk.mkdir()
+        self.set_clock("+0")
+        self.repository.put("here", 1, models.adder(addend=1))
+        self.put_away(1, 101)
+        self.repository.configure(here=ALL, away={"base_path": f"{store.url}/away", **ALL})
+        self.here, self.away = Legal(1.0), Legal(101.0)
+        words = (
+            "--config_path", str(self.repository.config), "--workers", str(WORKERS), "--file_system_poll_wait_seconds", "1",
+            "--tls_certificate", str(self.certificate), "--tls_key", str(self.key),
+            "--cache_dir", str(self.disk / "cache"), "--log_path", str(self.disk / "server.log"),
+        )  # fmt: skip
+        self.server = TlsServer(*words, log=folder / "said.log")
+        self.askers: list[Asker] = []
+
+    def start_clients(self) -> None:
+        """Several of each model."""
+        for _ in range(CLIENTS):
+            for name, legal in (("here", self.here), ("away", self.away)):
+                self.askers.append(Asker(self.server, name, legal, self.trust))
+                self.askers[-1].start()
+
+    def stop_clients(self) -> None:
+        """All of them."""
+        for asker in self.askers:
+            asker.is_over = True
+        for asker in self.askers:
+            asker.join()
+
+    def renew(self, name: str, authority: int = 0) -> None:
+        """Another certificate in the place of the one before, first one file, then the other."""
+        for made, place in zip(self.authorities[authority].issue(name), (self.certificate, self.key), strict=True):
+            shutil.copyfile(made, place)
+
+    def set_clock(self, jump: str) -> None:
+        """How far the server's clock is off, as libfaketime reads it."""
+        aside = self.folder / "clock-aside"
+        aside.write_text(jump + "\n", "utf-8")
+        aside.rename(self.clock)
+
+    def put_away(self, version: int, addend: float) -> None:
+        """Upload a version."""
+        self.store.put(f"away/{version}", models.adder(addend=addend), self.folder / f"upload-{next(self._numbers)}")
+
+    def change(self, name: str, version: int) -> None:
+        """A new version, here or away, is served by all workers, and none answers with the one before any more."""
+        legal, addend = (self.here, 0.0) if name == "here" else (self.away, 100.0)
+        legal.widen(addend + version)
+        if name == "here":
+            self.repository.put(name, version, models.adder(addend=addend + version))
+        else:
+            self.put_away(version, addend + version)
+        until(lambda: {self.value(name) for _ in range(10)} == {addend + version}, 60)
+        self.answers()
+        legal.narrow(addend + version)
+
+    def kill(self, index: int) -> None:
+        """End a worker, and wait until another serves in its place."""
+        victim, known = workers(self.server)[index], len(re.findall("Started REST server at", self.server.said()))
+        for asker in self.askers:
+            asker.may_break = True
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{victim}").exists())
+        self.answers()
+        for asker in self.askers:
+            asker.may_break = False
+        until(lambda: len(re.findall("Started REST server at", self.server.said())) > known, 60)
+
+    def value(self, name: str) -> object:
+        """What a model adds, on a connection of its own."""
+        body = json.dumps({"instances": [[0.0] * 10]}).encode()
+        status, answer = request(self.server, self.trust, "POST", f"/v1/models/{name}:predict", body)
+        return answer["predictions"][0][0] if status == 200 else (status, answer)  # type: ignore[call-overload, index]
+
+    def reload(self) -> int:
+        """The status of a reload."""
+        return request(self.server, self.trust, "POST", "/v1/config/reload", b"")[0]
+
+    def verbose(self) -> str:
+        """All that the server tells an operator."""
+        return json.dumps(request(self.server, self.trust, "GET", "/v1/config?verbose=1")[1])
+
+    def answers(self) -> None:
+        """Each client gets some more good answers, and none has ever got another one."""
+        before = [asker.answered for asker in self.askers]
+        until(
+            lambda: (
+                any(asker.faults for asker in self.askers)
+                or all(asker.answered > known + KEPT for asker, known in zip(self.askers, before, strict=True))
+            ),
+            60,
+        )
+        assert [fault for asker in self.askers for fault in asker.faults] == [], self.server.said()[-3000:]
+
+    def is_well(self) -> None:
+        """The same process serves, by all of its workers, and says that it is ready."""
+        assert self.server.process.poll() is None
+        until(lambda: all(is_ready(self.server, self.trust) for _ in range(10)))
+        self.answers()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, needs_program: Callable[[str], str]) -> Iterator[World]:
+    """A server in full swing."""
+    faketime = next((path for pattern in FAKETIME for path in Path("/usr").glob(pattern)), None)
+    if faketime is None:
+        needs_program("faketime")  # the program of the same package tells that it is not there
+    folder = tmp_path_factory.mktemp("chaos")
+    shim = compile_library(needs_program("gcc"), FULL_DISK, folder)
+    with Store(folder / "store.log") as store, pytest.MonkeyPatch.context() as patch:
+        made = World(folder, needs_program("openssl"), store)
+        for name, value in {
+            **store.environment,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "TMPDIR": str(made.disk),
+            "LD_PRELOAD": f"{faketime}:{shim}",
+            "FAKETIME_TIMESTAMP_FILE": str(made.clock),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+            "FULL_DISK": str(made.disk),
+            "FULL_DISK_FLAG": str(made.full),
+        }.items():
+            patch.setenv(name, value)
+        with made.server as server:
+            patch.undo()
+            until(lambda: is_ready(server, made.trust), 60)
+            made.start_clients()
+            try:
+                yield made
+            finally:
+                made.stop_clients()
+        assert server.process.returncode == 0
+        assert "Unforeseen" not in server.said()
+
+
+def test_workers_are_killed(world: World) -> None:
+    """Only what they were answering is lost; those that take their place serve the same."""
+    for index in range(WORKERS):
+        world.kill(index)
+        world.is_well()
+    assert sum(asker.broken for asker in world.askers) <= WORKERS * len(world.askers)
+
+
+@pytest.mark.parametrize("kind", ["empty", "half", "binary", "schema", "missing"])
+def test_the_configuration_is_corrupted(world: World, kind: str) -> None:
+    """It is refused, what serves goes on, and the next good one is taken up."""
+    config = world.repository.config
+    good = config.read_bytes()
+    if kind == "missing":
+        config.unlink()
+    else:
+        bad = {
+            "empty": b"",
+            "half": good[: len(good) // 2],
+            "binary": b"\xff\x00",
+            "schema": b'{"model_config_list": 1}',
+        }
+        config.write_bytes(bad[kind])
+    assert world.reload() >= 400
+    world.is_well()
+    config.write_bytes(good)
+    until(lambda: world.reload() in (200, 201))
+    world.is_well()
+
+
+def test_certificates_are_swapped(world: World) -> None:
+    """For one of another authority; by way of garbage, and of a key that belongs to another one."""
+    for number, other in enumerate(("garbage", "mismatch", "missing")):
+        told = len(re.findall("the certificate cannot be used", world.server.said()))
+        shown = subject(world.server, world.trust)
+        if other == "garbage":
+            world.certificate.write_text("garbage", "utf-8")
+        elif other == "mismatch":
+            shutil.copyfile(world.authorities[1].issue("mismatch")[1], world.key)
+        else:
+            world.key.unlink()
+        until(lambda: len(re.findall("the certificate cannot be used", world.server.said())) >= told + WORKERS)  # noqa: B023
+        assert {subject(world.server, world.trust) for _ in range(10)} == {shown}
+        world.is_well()
+        world.renew(f"good-{number}", authority=1 - number % 2)
+        until(lambda: {subject(world.server, world.trust) for _ in range(10)} == {f"good-{number}"})  # noqa: B023
+        world.is_well()
+
+
+def test_the_store_is_stopped_and_started(world: World) -> None:
+    """What was copied goes on serving, and what is new there is taken up."""
+    world.store.stop()
+    until(lambda: "cannot be read" in world.verbose())
+    world.is_well()
+    world.store.start()
+    world.put_away(1, 101)
+    world.change("away", 2)
+    until(lambda: "cannot be read" not in world.verbose())
+    world.is_well()
+
+
+def test_the_disk_is_full(world: World) -> None:
+    """Where models are copied to, where compiled ones are kept, and where the log is."""
+    world.full.touch()
+    world.put_away(3, 103)
+    until(lambda: "No space left" in world.verbose())
+    world.change("here", 3)
+    world.is_well()
+    world.away.widen(103)
+    world.full.unlink()
+    world.change("away", 3)
+    for index in range(WORKERS):
+        world.kill(index)
+    world.change("here", 4)
+    log = world.disk / "server.log"
+    size = log.stat().st_size
+    world.reload()
+    until(lambda: log.stat().st_size > size)
+    world.is_well()
+
+
+@pytest.mark.parametrize("jump", ["+1d", "-1d", "+3650d", "+0"])
+def test_the_clock_jumps(world: World, jump: str) -> None:
+    """Nothing is hurried, nothing stands still: changes of models, of the configuration and of the certificate are taken up."""
+    world.set_clock(jump)
+    version = int(float(str(world.value("here")))) + 1
+    world.change("here", version)
+    world.change("away", int(float(str(world.value("away")))) - 100 + 1)
+    world.renew(name := f"clock {jump.strip('+')}")
+    until(lambda: subject(world.server, world.trust) == name)
+    assert world.reload() in (200, 201)
+    world.is_well()
