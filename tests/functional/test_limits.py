@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from tests.functional.repository import Repository
 from tests.functional.servers import COMMAND, Answer, Server, until, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 ROW = json.dumps({"instances": [[0.5]]}).encode()
 PATH = "/v1/models/slow:predict"
@@ -112,7 +112,7 @@ def test_a_refused_request_keeps_its_connection(repository: Repository) -> None:
     """The next one on it is taken on, once there is room."""
     with serve(repository, "--max_open_bytes", str(len(ROW))) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-        for body, status in ((ROW + b" ", 429), (ROW, 200)):
+        for body, status in ((ROW + b" ", 413), (ROW, 200)):
             connection.request("POST", PATH, body)
             answer = connection.getresponse()
             answer.read()
@@ -128,8 +128,54 @@ def test_a_large_body_is_refused_before_it_is_sent(repository: Repository) -> No
     ):
         client.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n".encode())
         answer = client.makefile("rb").read()
-        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"Connection: close" in answer
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose keys nobody knows."""
+    folder = tmp_path_factory.mktemp("guarded")
+    made = Repository(folder)
+    made.put("slow", 1, models.slow(8, 1))
+    made.configure("slow")
+    keys = folder / "keys"
+    keys.write_text("secret\n")
+    with serve(made, "--inference_keys", str(keys), "--manage") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/health/live", 200),
+        ("GET", "/v1/config", 401),
+        ("GET", "/v1/models/slow", 401),
+        ("POST", "/v1/models/slow:predict", 401),
+        ("POST", "/v1/models/slow:classify", 401),
+        ("POST", "/v1/nothing", 400),
+        ("POST", "/v2/repository/models/slow/load", 401),
+    ],
+)
+@pytest.mark.parametrize("length", ["Content-Length: 100000000", "Transfer-Encoding: chunked"])
+def test_a_body_that_nobody_reads_takes_no_memory(
+    guarded: Server, method: str, path: str, status: int, length: str
+) -> None:
+    """Whoever sends it, and needs no key for that: what is refused by its head, or needs no body, keeps none of it."""
+    before = guarded.resident_bytes()
+    piece = b"x" * 10**6 if length[0] == "C" else b"%x\r\n%b\r\n" % (10**6, b"x" * 10**6)
+    with socket.create_connection(("127.0.0.1", guarded.port), timeout=30) as client:
+        client.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode())
+        with suppress(ConnectionError):  # refused already
+            for _ in range(100):
+                client.sendall(piece)
+            client.sendall(b"" if length[0] == "C" else b"0\r\n\r\n")
+        grown = guarded.resident_bytes() - before
+        answer = b""
+        with suppress(ConnectionError):  # the kernel drops what it said if more was sent after that
+            answer = client.recv(12)
+    assert answer in (b"", f"HTTP/1.1 {status}".encode())
+    assert grown < 30_000_000
 
 
 def test_an_answer_in_time_or_none(repository: Repository) -> None:

@@ -51,8 +51,12 @@ def test_bytes_are_counted_as_announced_and_as_received() -> None:
     ticket = admission.enter("m", 1, 4)
     admission.grow(ticket, 6)
     assert refused(admission, "m", 1, 5) is Code.TOO_MANY_BYTES
-    with pytest.raises(Failure, match="Expected: 10 at most; Actual: 6 and 5 more"):
+    with pytest.raises(Failure, match="Request body too large - Expected: 10 bytes at most; Actual: 11"):
         admission.grow(ticket, 11)
+    other = admission.enter("m", 1, 1)
+    with pytest.raises(Failure, match="Expected: 10 at most; Actual: 10, and 1 of others"):
+        admission.grow(ticket, 10)
+    admission.leave(other)
     admission.leave(ticket)
     admission.enter("m", 1, 10)
 
@@ -84,6 +88,18 @@ def test_a_model_may_have_another_time(own: float | None, found_s: float) -> Non
     admission = make(LoadLimits(request_timeout_s=9), request_timeout_s=own)
     assert admission.enter("m", None, 0).timeout_s == found_s
     assert admission.enter("nobody", None, 0).timeout_s == 9
+
+
+def test_who_has_been_inferred_steps_out_of_the_line() -> None:
+    """Once; it counts as a request until its client has the answer."""
+    admission = make(LoadLimits(queue=1, requests=3))
+    tickets = [admission.enter("m", 1, 0) for _ in range(2)]
+    assert refused(admission, "m", 1, 0) is Code.QUEUE_FULL
+    admission.step_out(tickets[0])
+    admission.enter("m", 1, 0)
+    assert refused(admission, "m", 1, 0) is Code.TOO_MANY_REQUESTS
+    admission.leave(tickets[0])
+    assert refused(admission, "m", 1, 0) is Code.QUEUE_FULL
 
 
 def test_what_is_not_there_has_no_line() -> None:

@@ -73,18 +73,16 @@ class FakePlane:
         self.reply = reply
         self.bodies: list[bytes | memoryview] = []
 
-    def predict(self, _name: str, _version: int | None, body: bytes, _encoding: str) -> Any:
+    def predict(self, _name: str, _version: int | None, body: bytes) -> Any:
         """See ``DataPlane``."""
         self.bodies.append(body)
         if isinstance(self.reply, Exception):
             raise self.reply
         return self.reply() if callable(self.reply) else self.reply
 
-    def infer(
-        self, name: str, version: int | None, body: bytes | memoryview, _header: str | None, encoding: str
-    ) -> Any:
+    def infer(self, name: str, version: int | None, body: bytes | memoryview, _header: str | None) -> Any:
         """See ``DataPlane``."""
-        return self.predict(name, version, body, encoding)  # type: ignore[arg-type]
+        return self.predict(name, version, body)  # type: ignore[arg-type]
 
 
 DEFAULT_CORS = CorsSettings()
@@ -104,18 +102,21 @@ def play(  # noqa: PLR0913 - each test says a few of them
     traffic: Traffic | None = None,
     tells_timing: bool = False,
     load: LoadLimits = NO_LIMITS,
+    others: int = 0,
 ) -> tuple[FakeConnection, FakePlane]:
-    """One request; what came of it."""
+    """One request beside others of so many bytes; what came of it."""
 
     async def main() -> tuple[FakeConnection, FakePlane]:
         plane, connection, metrics = FakePlane(reply), FakeConnection(), Metrics()
+        admission = Admission(load, Registry(metrics))
+        admission.enter("other", None, others)
         edge = Edge(
             Planes(plane, None),  # type: ignore[arg-type]
             cors,
             limit,
             InlineExecutor(),
             traffic or Traffic(metrics),
-            Admission(load, Registry(metrics)),
+            admission,
             tells_timing=tells_timing,
         )
         exchange = edge.start_request(None, connection)  # type: ignore[arg-type]
@@ -488,8 +489,8 @@ def test_what_is_refused_for_load(length: str, chunks: tuple[bytes, ...], status
     """By its head, with the advice to come again; small ones keep their connection."""
     traffic = Traffic(metrics := Metrics())
     connection, plane = play(
-        Reply(200, []), headers={"Content-Length": length}, chunks=chunks, limit=10**6, load=LoadLimits(bytes=5),
-        traffic=traffic, script=Exchange.finish if chunks else lambda _: None,
+        Reply(200, []), headers={"Content-Length": length}, chunks=chunks, limit=10**6, load=LoadLimits(bytes=10**6),
+        others=10**6, traffic=traffic, script=Exchange.finish if chunks else lambda _: None,
     )  # fmt: skip
     assert (connection.status, connection.closed, plane.bodies) == (status, is_closed, [])
     assert connection.headers["Retry-After"] == "1"
@@ -499,10 +500,42 @@ def test_what_is_refused_for_load(length: str, chunks: tuple[bytes, ...], status
 def test_a_body_that_was_not_announced_is_counted_as_it_comes() -> None:
     """Chunked bodies are refused where they exceed what is left."""
     headers = {"Transfer-Encoding": "chunked"}
-    connection, _ = play(Reply(200, []), headers=headers, chunks=(b"123", b"456"), load=LoadLimits(bytes=5))
-    assert (connection.status, connection.closed) == (429, True)
+    for others, status in ((0, 413), (1, 429)):
+        chunks = (b"123", b"45", b"6" if not others else b"")
+        connection, _ = play(Reply(200, []), headers=headers, chunks=chunks, load=LoadLimits(bytes=5), others=others)
+        assert (connection.status, connection.closed) == (status, True)
     connection, _ = play(Reply(200, []), headers=headers, chunks=(b"123", b"45"), load=LoadLimits(bytes=5))
     assert connection.status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models/m:predict", "/v2/models/m/infer"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, identity", "identity", "br"])
+def test_a_packed_body_is_unpacked(path: str, encoding: str) -> None:
+    """What is no known coding is passed on as it is, as in the reference."""
+    pack = {"g": gzip.compress, "d": zlib.compress}.get(encoding[0], bytes)
+    packed = pack(b'{"a": 1}')
+    chunks = packed[:5], packed[5:]
+    connection, plane = play(Reply(200, []), path=path, headers={"Content-Encoding": encoding}, chunks=chunks)
+    assert (connection.status, plane.bodies) == (200, [b'{"a": 1}'])
+
+
+@pytest.mark.parametrize(
+    ("body", "load", "status"),
+    [
+        (gzip.compress(bytes(1000)), NO_LIMITS, 200),
+        (gzip.compress(bytes(1001)), NO_LIMITS, 413),
+        (gzip.compress(bytes(1000)), LoadLimits(bytes=1000), 413),
+        (gzip.compress(bytes(1000)), LoadLimits(bytes=1100), 429),
+        (gzip.compress(bytes(800)), LoadLimits(bytes=1000), 200),
+        (gzip.compress(b"{}")[:-1], NO_LIMITS, 400),
+    ],
+)
+def test_what_comes_out_of_a_body_is_counted(body: bytes, load: LoadLimits, status: int) -> None:
+    """Like what is received, and given back with it; a refused one reaches no model."""
+    headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body))}
+    connection, plane = play(Reply(200, []), headers=headers, chunks=(body,), load=load, others=100)
+    assert connection.status == status
+    assert bool(plane.bodies) == (status == 200)
 
 
 def test_other_requests_are_not_refused_for_load() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import tracemalloc
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import pieces
 from tornado_ovms.codec import compression
-from tornado_ovms.codec.compression import pack, unpack
+from tornado_ovms.codec.compression import STRIDE, Unpacker, pack
 from tornado_ovms.core.settings import Limits
 from tornado_ovms.core.status import Code, Failure
 
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 LIMITS = Limits(body_bytes=1000)
 BODY = b'{"instances":[1,2,3]}'
+
+
+def unpack(body: bytes, encoding: str, limits: Limits) -> bytes:
+    """All of it."""
+    unpacker = Unpacker(body, encoding, limits.body_bytes)
+    while not unpacker.work():
+        pass
+    return unpacker.body
 
 
 def deflate(body: bytes, wbits: int) -> bytes:
@@ -171,6 +180,19 @@ def test_many_members_cost_no_more_than_their_bytes(monkeypatch: pytest.MonkeyPa
     members = 5000
     assert unpack(gzip.compress(b"") * members, "gzip", LIMITS) == b""
     assert given_bytes <= members * compression._STEP
+
+
+def test_what_comes_out_is_told_meanwhile() -> None:
+    """Step by step, of all codings together; a step of the input is worth 16 MB at most."""
+    body = bytes(3 * STRIDE)
+    unpacker = Unpacker(deflate(gzip.compress(body), 15), "gzip, deflate", len(body))
+    sizes = [0]
+    while not unpacker.work():
+        sizes.append(unpacker.size)
+    assert len(sizes) >= 3
+    assert all(STRIDE / 2 < after - before < 2 * STRIDE for before, after in itertools.pairwise(sizes))
+    assert unpacker.body == body
+    assert unpacker.size == len(body) + len(gzip.compress(body))
 
 
 def test_large_bodies_come_back_whole() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gzip
 import json
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -112,9 +110,9 @@ class Stage:
         assert instance is not None
         return instance.leases
 
-    async def predict(self, body: bytes, encoding: str = "", version: int | None = None, name: str = "m") -> Reply:
+    async def predict(self, body: bytes, version: int | None = None, name: str = "m") -> Reply:
         """The answer, whether it comes at once or later."""
-        reply = self.data.predict(name, version, body, encoding)
+        reply = self.data.predict(name, version, body)
         return reply if isinstance(reply, Reply) else await reply
 
 
@@ -133,12 +131,15 @@ def content(reply: Reply) -> Any:
     return json.loads(b"".join(reply.body))
 
 
-async def refused(
-    stage: Stage, body: bytes, encoding: str = "", version: int | None = None, name: str = "m"
-) -> Failure:
+def _words(failure: Failure) -> str:
+    """What it says, without the place."""
+    return failure.text.partition(" Offset: ")[0]
+
+
+async def refused(stage: Stage, body: bytes, version: int | None = None, name: str = "m") -> Failure:
     """Why a prediction is refused; no lease is left."""
     with pytest.raises(Failure) as caught:
-        await stage.predict(body, encoding, version, name)
+        await stage.predict(body, version, name)
     assert stage.leases == 0
     return caught.value
 
@@ -189,10 +190,9 @@ def test_a_client_that_goes_away_leaves_no_lease() -> None:
 
     async def script(stage: Stage) -> None:
         stage.executable.gate = asyncio.Event()
-        for encoding in ("", "gzip"):
+        for body in (BODY, BODY + b" " * ON_LOOP_BYTES):
             stage.executable.is_quick = False
-            body = gzip.compress(BODY) if encoding else BODY
-            reply = stage.data.predict("m", None, body, encoding)
+            reply = stage.data.predict("m", None, body)
             assert not isinstance(reply, Reply)
             task = asyncio.ensure_future(reply)
             for _ in range(5):
@@ -230,28 +230,6 @@ def test_large_bodies_are_read_in_a_thread(more: int, threads: int) -> None:
         assert (stage.pool.count, stage.leases) == (threads, 0)
 
     play(script)
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "gzip, identity", "identity", "br"])
-def test_packed_bodies_are_unpacked_in_a_thread(encoding: str) -> None:
-    """What is no known coding is read as it is, as in the reference."""
-    body = gzip.compress(BODY) if "gzip" in encoding.lower() else BODY
-
-    async def script(stage: Stage) -> None:
-        assert content(await stage.predict(body, encoding)) == ANSWER
-        assert (stage.pool.count, stage.leases) == (1, 0)
-
-    play(script)
-
-
-def test_a_body_may_not_unpack_to_more_than_the_limit() -> None:
-    """Nor be packed wrongly."""
-
-    async def script(stage: Stage) -> None:
-        assert (await refused(stage, gzip.compress(BODY), "gzip")).code is Code.BODY_TOO_LARGE
-        assert (await refused(stage, gzip.compress(b"")[:-1], "gzip")).code is Code.CONTENT_ENCODING_INVALID
-
-    play(script, limits=Limits(body_bytes=len(BODY) - 1))
 
 
 def test_large_answers_are_written_in_a_thread() -> None:
@@ -310,9 +288,9 @@ def test_bodies_that_are_refused(body: bytes, code: Code) -> None:
         for is_quick in (True, False):
             stage.executable.is_quick = is_quick
             stage.executable.infer = stage.executable.infer_now = None  # type: ignore[method-assign,assignment]
-            plain, packed = await refused(stage, body), await refused(stage, gzip.compress(body), "gzip")
-            assert plain.code is code
-            assert (packed.code, packed.text) == (plain.code, plain.text)
+            small, large = await refused(stage, body), await refused(stage, body + b" " * ON_LOOP_BYTES)
+            assert small.code is code
+            assert (large.code, _words(large)) == (small.code, _words(small))
 
     play(script)
 
@@ -335,8 +313,8 @@ def test_what_does_not_serve(name: str, version: int | None, code: Code) -> None
         stage.add(2, *FAILED)
         stage.add(3, *RETIRED)
         stage.add(1, *RETIRED, name="gone")
-        for body, encoding in ((BODY, ""), (b"{", ""), (gzip.compress(BODY), "gzip")):
-            assert (await refused(stage, body, encoding, version, name)).code is code
+        for body in (BODY, b"{", b"{" + b" " * ON_LOOP_BYTES):
+            assert (await refused(stage, body, version, name)).code is code
         with pytest.raises(Failure) as caught:
             stage.control.metadata(name, version)
         assert caught.value.code is code
@@ -658,12 +636,11 @@ async def infer(
     stage: Stage,
     body: bytes | memoryview,
     header: str | None = None,
-    encoding: str = "",
     version: int | None = None,
     name: str = "m",
 ) -> Reply:
     """The answer, whether it comes at once or later."""
-    reply = stage.data.infer(name, version, body, header, encoding)
+    reply = stage.data.infer(name, version, body, header)
     return reply if isinstance(reply, Reply) else await reply
 
 
@@ -752,22 +729,6 @@ def test_many_binary_strings_are_taken_apart_in_a_thread(is_quick: bool) -> None
     play(script)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
-def test_packed_inferences(encoding: str) -> None:
-    """The header tells the length of the JSON in what comes out."""
-    text = ask(None)
-    data = np.arange(10, dtype=np.float32).tobytes()
-    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "br": bytes}[encoding]
-
-    async def script(stage: Stage) -> None:
-        for body, header in ((ask(), None), (text + data, str(len(text)))):
-            reply = await infer(stage, memoryview(bytearray(pack(body))), header, encoding)
-            assert content(reply)["outputs"][0]["data"] == ONES
-        assert stage.leases == 0
-
-    play(script)
-
-
 @pytest.mark.parametrize(
     ("body", "header", "name", "version", "code"),
     [
@@ -796,11 +757,11 @@ def test_inferences_that_are_refused(
         stage.add(3, *RETIRED)
         for is_quick in (True, False):
             stage.executable.is_quick = is_quick
-            for each, encoding in ((body, ""), (gzip.compress(body), "gzip"), (body + b" " * ON_LOOP_BYTES, "")):
-                if header is not None and encoding == "" and each is not body:
+            for each in (body, body + b" " * ON_LOOP_BYTES):
+                if header is not None and each is not body:
                     continue
                 with pytest.raises(Failure) as caught:
-                    await infer(stage, each, header, encoding, version, name)
+                    await infer(stage, each, header, version, name)
                 assert caught.value.code is code
                 assert stage.leases == 0
 

@@ -152,7 +152,7 @@ def test_loading_and_unloading() -> None:
 
 def test_requests_are_forwarded() -> None:
     """Body and headers come through, of both APIs, and so does a refusal."""
-    asked = {"name": "ü", "version": None, "encoding": ""}
+    asked = {"name": "ü", "version": None}
     reply = asyncio.run(pair().forward(Topic.PREDICT, 1, asked, memoryview(b"\x00 1")))
     assert (reply.status, b"".join(reply.body)) == (200, b'\x00 1["\\u00fc", null]')
     reply = asyncio.run(pair().forward(Topic.INFER, 1, {**asked, "header": "3"}, b"abc"))

@@ -1,10 +1,11 @@
 """gzip and deflate: bodies of requests unpacked within a limit, answers packed.
 
-Any thread may call it; the work is done without the GIL.
+Any thread may call it, one at a time; the work is done without the GIL.
 """
 
 from __future__ import annotations
 
+import io
 import zlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -12,9 +13,7 @@ from typing import TYPE_CHECKING, Final
 from tornado_ovms.core.status import Code, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from tornado_ovms.core.settings import Limits
+    from collections.abc import Iterable, Iterator
 
 LEVEL: Final = 1
 """Numbers in JSON gain little from more: level 6 takes four times as long for a tenth less."""
@@ -31,6 +30,9 @@ _ZLIB_METHOD: Final = 0x0800
 _STEP: Final = 1 << 14
 """So much is unpacked at once: what a step has beyond the end of a member is copied, and members can be 20 bytes long."""
 
+STRIDE: Final = 1 << 24
+"""``Unpacker`` stops whenever so many bytes more have come out."""
+
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
@@ -42,57 +44,80 @@ def pack(pieces: Iterable[bytes | memoryview], coding: str) -> list[bytes]:
     return [piece for piece in packed if piece]
 
 
-def unpack(body: bytes, encoding: str, limits: Limits) -> bytes:
-    """A body without its content codings (RFC 9110 §8.4).
+class Unpacker:
+    """Frees a body of its content codings (RFC 9110 §8.4) step by step, so that what comes out can be counted meanwhile.
 
     Codings that are not known here leave the body as it is, and so do gzip and deflate if it is not compressed at all: the
     reference looks at none of them, so that clients may name what they like.
 
-    Raises:
-        Failure: CONTENT_ENCODING_INVALID, or BODY_TOO_LARGE as soon as more than ``limits.body_bytes`` come out.
+    Args:
+        body: as received.
+        encoding: its ``Content-Encoding``.
+        limit: how many bytes may come out of each coding.
+
+    Attributes:
+        body: once the work is done, what has come out.
+        size: bytes that have come out so far, of all codings together.
     """
-    for coding in reversed(encoding.lower().split(",")):
-        if coding.strip() in _PACKED:
-            body = _inflate(body, limits.body_bytes)
-    return body
 
+    def __init__(self, body: bytes, encoding: str, limit: int) -> None:
+        self.body = body
+        self.size = 0
+        self._limit = limit
+        self._steps = self._undo([coding.strip() for coding in encoding.lower().split(",")])
 
-def _inflate(body: bytes, limit: int) -> bytes:
-    """All members of a gzip body, or the one stream of a deflate body, which some clients send without zlib's header.
+    def work(self) -> bool:
+        """Go on until ``STRIDE`` bytes more have come out; whether the work is done.
 
-    Without a header there is nothing to tell such a stream from a body that is not compressed; what is none is left as it is.
-    """
-    if _begins_as_packed(body):
-        return _unpack_members(body, _ANY, limit)
-    try:
-        return _unpack_members(body, -zlib.MAX_WBITS, limit)
-    except Failure as failure:
-        if failure.code is Code.BODY_TOO_LARGE:
-            raise
-        return body
+        Raises:
+            Failure: CONTENT_ENCODING_INVALID, or BODY_TOO_LARGE as soon as more than the limit come out.
+        """
+        for _ in self._steps:
+            return False
+        return True
 
+    def _undo(self, codings: list[str]) -> Iterator[None]:
+        for coding in reversed(codings):
+            if coding in _PACKED:
+                yield from self._inflate()
 
-def _unpack_members(body: bytes, window: int, limit: int) -> bytes:
-    """The streams of one kind that follow each other."""
-    unpacker = zlib.decompressobj(window)
-    pieces: list[bytes] = []
-    size = position = 0
-    while position < len(body):
-        if unpacker.eof:
-            unpacker = zlib.decompressobj(window)
-        step = body[position : position + _STEP]
+    def _inflate(self) -> Iterator[None]:
+        """All members of a gzip body, or the one stream of a deflate body, which some clients send without zlib's header.
+
+        Without a header there is nothing to tell such a stream from a body that is not compressed; what is none is left as it is.
+        """
+        if _begins_as_packed(self.body):
+            yield from self._unpack_members(_ANY)
+            return
         try:
-            piece = unpacker.decompress(step, limit - size + 1)
-        except zlib.error as error:
-            raise Failure(Code.CONTENT_ENCODING_INVALID, f"Expected: gzip or deflate; Actual: {error}") from error
-        size += len(piece)
-        if size > limit:
-            raise Failure(Code.BODY_TOO_LARGE, f"Expected: {limit} bytes at most; Actual: more when unpacked")
-        pieces.append(piece)
-        position += len(step) - len(unpacker.unused_data)
-    if not unpacker.eof:
-        raise Failure(Code.CONTENT_ENCODING_INVALID, "Expected: gzip or deflate to its end; Actual: cut off")
-    return b"".join(pieces)
+            yield from self._unpack_members(-zlib.MAX_WBITS)
+        except Failure as failure:
+            if failure.code is Code.BODY_TOO_LARGE:
+                raise
+
+    def _unpack_members(self, window: int) -> Iterator[None]:
+        """The streams of one kind that follow each other."""
+        unpacker = zlib.decompressobj(window)
+        unpacked = io.BytesIO()  # whose value is not copied in the end
+        position, stop = 0, STRIDE
+        while position < len(self.body):
+            if unpacker.eof:
+                unpacker = zlib.decompressobj(window)
+            step = self.body[position : position + _STEP]
+            try:
+                piece = unpacker.decompress(step, self._limit - unpacked.tell() + 1)
+            except zlib.error as error:
+                raise Failure(Code.CONTENT_ENCODING_INVALID, f"Expected: gzip or deflate; Actual: {error}") from error
+            self.size += unpacked.write(piece)
+            if unpacked.tell() > self._limit:
+                raise Failure(Code.BODY_TOO_LARGE, f"Expected: {self._limit} bytes at most; Actual: more when unpacked")
+            position += len(step) - len(unpacker.unused_data)
+            if unpacked.tell() >= stop:
+                stop += STRIDE
+                yield
+        if not unpacker.eof:
+            raise Failure(Code.CONTENT_ENCODING_INVALID, "Expected: gzip or deflate to its end; Actual: cut off")
+        self.body = unpacked.getvalue()
 
 
 def _begins_as_packed(body: bytes) -> bool:

@@ -215,7 +215,7 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
         Option(
             "max_open_requests", Kind.U32, "Predictions and inferences received or answered at once; 0: any number.", 0
         ),
-        Option("max_open_bytes", Kind.U64, "Bytes of the bodies of these; 0: any number.", 4 << 30),
+        Option("max_open_bytes", Kind.U64, "Bytes of the bodies of these, also unpacked; 0: any number.", 4 << 30),
         Option("max_queue", Kind.U32, "Those of one model beyond what its infer requests work on; 0: any number.", 0),
         Option("max_connections", Kind.U32, "Connections open at once; 0: any number.", 0),
         Option(

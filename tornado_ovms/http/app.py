@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from tornado import httputil, iostream
 
-from tornado_ovms.codec.compression import CODINGS, pack
+from tornado_ovms.codec.compression import CODINGS, Unpacker, pack
 from tornado_ovms.codec.kfs import HEADER
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.http import admin, kfs, tfs
@@ -155,7 +155,7 @@ class Exchange(httputil.HTTPMessageDelegate):
 
     __slots__ = (
         "_arrived", "_begun", "_chunks", "_connection", "_edge", "_headers", "_is_refused", "_late", "_method",
-        "_path",        "_persistence", "_query", "_request_id", "_size", "_target", "_ticket", "_timer", "task",
+        "_path", "_persistence", "_query", "_request_id", "_room", "_size", "_target", "_ticket", "_timer", "task",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, connection: httputil.HTTPConnection) -> None:
@@ -171,6 +171,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._headers: Mapping[str, str] = _NO_HEADERS
         self._persistence = ""
         self._target: Target | Reply = EMPTY
+        self._room = 0
         self._is_refused = False
         self._late: Failure | None = None
         self._ticket: Ticket | None = None
@@ -197,25 +198,24 @@ class Exchange(httputil.HTTPMessageDelegate):
         length = flat.get("Content-Length", "")
         self._connection.stream.read_chunk_size = LARGE_READ if len(length) > SMALL_DIGITS else SMALL_READ
         guard, target = self._edge.guard, self._target
-        if (
-            guard is not None
-            and isinstance(target, Target)
-            and not guard.admits(target.access, flat.get("Authorization"))
-        ):
-            self._turn_away(target, Failure(Code.UNAUTHORIZED), length)
-            return
+        if isinstance(target, Target):
+            if guard is not None and not guard.admits(target.access, flat.get("Authorization")):
+                self._turn_away(target, Failure(Code.UNAUTHORIZED), length)
+                return
+            self._room = target.body_bytes
         if length.isdecimal() and (len(length) >= MAX_DIGITS or int(length) > self._edge.body_bytes):
             self._refuse_size(length[:MAX_DIGITS])
-        elif isinstance(self._target, Target) and self._target.is_inference:
+        elif isinstance(target, Target) and target.is_inference:
             try:
-                self._take_on(self._target, int(length) if length.isdecimal() else 0)
+                self._take_on(target, int(length) if length.isdecimal() else 0)
             except Failure as failure:
-                self._turn_away(self._target, failure, length)
+                self._turn_away(target, failure, length)
 
     def _turn_away(self, target: Target, failure: Failure, length: str) -> None:
-        """Refuse a request by its head. A small body is on its way already: reading it costs less than a new connection."""
-        if len(length) <= SMALL_DIGITS and (length.isdecimal() or self._method != "POST"):
+        """Refuse a request by its head. A small body is on its way already: dropping it costs less than a new connection."""
+        if len(length) <= SMALL_DIGITS and "Transfer-Encoding" not in self._headers:
             self._target = target._replace(endpoint=partial(_fail, failure))
+            self._room = 0
         else:
             self._refuse(self._explain(failure))
 
@@ -274,8 +274,10 @@ class Exchange(httputil.HTTPMessageDelegate):
             self._refuse_size(f"more than {self._edge.body_bytes}")
         elif self._ticket is not None and self._size > self._ticket.size and not self._grow(self._ticket):
             return
-        elif isinstance(self._target, Target):
+        elif self._size <= self._room:
             self._chunks.append(chunk)
+        elif self._room:
+            self._refuse_size(f"more than {self._room}")
 
     def _grow(self, ticket: Ticket) -> bool:
         """More has come than was announced; whether it may."""
@@ -290,7 +292,11 @@ class Exchange(httputil.HTTPMessageDelegate):
         """The request is complete: answer it, without a task if that can be done at once."""
         if self._is_refused:
             return
-        found = self._ask()
+        encoding, ticket = self._headers.get("Content-Encoding"), self._ticket
+        if encoding and ticket is not None:
+            found: Reply | Awaitable[Reply] = self._unpack_and_ask(encoding, ticket)
+        else:
+            found = self._ask(self._take_body())
         if isinstance(found, Reply):
             size = _size(found.body)
             if size < PACK_BYTES or (size <= ON_LOOP_BYTES and not self._coding(found, size)):
@@ -319,7 +325,8 @@ class Exchange(httputil.HTTPMessageDelegate):
 
     def _refuse_size(self, found: str) -> None:
         if not self._is_refused:
-            detail = f"Expected: {self._edge.body_bytes} bytes at most; Actual: {found}"
+            most = min(self._edge.body_bytes, self._room or self._edge.body_bytes)
+            detail = f"Expected: {most} bytes at most; Actual: {found}"
             self._refuse(self._explain(Failure(Code.BODY_TOO_LARGE, detail)))
 
     def _refuse(self, reply: Reply) -> None:
@@ -328,13 +335,25 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._chunks.clear()
         self._write(reply, _size(reply.body), close=True)
 
-    def _ask(self) -> Reply | Awaitable[Reply]:
+    async def _unpack_and_ask(self, encoding: str, ticket: Ticket) -> Reply:
+        """Let the endpoint answer a body that is compressed. What comes out of it is counted like what is received."""
+        edge, loop = self._edge, asyncio.get_running_loop()
+        unpacker = Unpacker(b"".join(self._chunks), encoding, edge.body_bytes)
+        self._chunks.clear()
+        is_done = False
+        while not is_done:
+            is_done = await loop.run_in_executor(edge.pool, unpacker.work)
+            edge.admission.grow(ticket, self._size + unpacker.size)
+        found = self._ask(unpacker.body)
+        return found if isinstance(found, Reply) else await found
+
+    def _ask(self, body: bytes | memoryview) -> Reply | Awaitable[Reply]:
         """Let the endpoint answer; what it raises is an answer, too."""
         target = self._target
         if isinstance(target, Reply):
             return target
         try:
-            return target.endpoint(self._edge.planes, Request(target, self._query, self._headers, self._take_body()))
+            return target.endpoint(self._edge.planes, Request(target, self._query, self._headers, body))
         except Exception as error:  # noqa: BLE001 - it is answered, and logged unless foreseen
             return self._explain(error)
 
@@ -359,6 +378,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         except Exception as error:  # noqa: BLE001 - as above
             reply = self._explain(error)
         self._stop_timer()
+        if self._ticket is not None:
+            self._edge.admission.step_out(self._ticket)
         size = _size(reply.body)
         if coding := self._coding(reply, size):
             packed = await asyncio.get_running_loop().run_in_executor(self._edge.pool, pack, reply.body, coding)

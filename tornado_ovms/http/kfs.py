@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tornado_ovms.codec.kfs import HEADER
 from tornado_ovms.core.access import Access
-from tornado_ovms.http.routes import Request, route
+from tornado_ovms.http.routes import SMALL_BODY, Request, route
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -47,10 +47,7 @@ def metadata(planes: Planes, request: Request) -> Reply:
 
 def infer(planes: Planes, request: Request) -> Reply | Awaitable[Reply]:
     """``POST /v2/models/NAME[/versions/V]/infer``."""
-    headers = request.headers
-    return planes.data.infer(
-        request.name, request.version, request.body, headers.get(HEADER), headers.get("Content-Encoding", "")
-    )
+    return planes.data.infer(request.name, request.version, request.body, request.headers.get(HEADER))
 
 
 def index(planes: Planes, request: Request) -> Reply:
@@ -82,8 +79,15 @@ ROUTES: Final = (
 
 MANAGED_ROUTES: Final = (
     route("GET", r"/v2", managed_server),
-    route("POST", r"/v2/repository/index", index, access=Access.MANAGEMENT),
-    route("POST", rf"{_REPOSITORY}/load", load, "/v2/repository/models/NAME/load", access=Access.MANAGEMENT),
+    route("POST", r"/v2/repository/index", index, access=Access.MANAGEMENT, body_bytes=SMALL_BODY),
+    route(
+        "POST",
+        rf"{_REPOSITORY}/load",
+        load,
+        "/v2/repository/models/NAME/load",
+        access=Access.MANAGEMENT,
+        body_bytes=SMALL_BODY,
+    ),
     route("POST", rf"{_REPOSITORY}/unload", unload, "/v2/repository/models/NAME/unload", access=Access.MANAGEMENT),
 )
 """For ``--manage``, before the others."""

@@ -7,6 +7,7 @@ Each module of endpoints ends in its own ``ROUTES``. Pure; the order of the chec
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 INT64_MAX: Final = 2**63 - 1
 INT64_DIGITS: Final = 19
+SMALL_BODY: Final = 65536
+ANY_BODY: Final = sys.maxsize
 METHODS: Final = frozenset({"GET", "POST"})
 REFUSED_METHODS: Final = frozenset({"PUT", "DELETE", "PATCH"})
 """Answered with 406; methods that HTTP servers seldom know get 405 and no body."""
@@ -34,7 +37,7 @@ class Request(NamedTuple):
         target: where its path leads.
         query: what is behind the question mark.
         headers: by name, in the usual spelling (``Content-Type``).
-        body: as received; a view of memory that may be written if binary data is in it.
+        body: without its content coding; a view of memory that may be written if binary data is in it.
     """
 
     target: Target
@@ -70,6 +73,7 @@ class Route(NamedTuple):
     endpoint: Endpoint
     template: str
     access: Access
+    body_bytes: int
     is_inference: bool
 
 
@@ -80,6 +84,7 @@ def route(
     template: str = "",
     *,
     access: Access = Access.INFERENCE,
+    body_bytes: int = 0,
     is_inference: bool = False,
 ) -> Route:
     """A route whose whole path must match; one character may stand before it, as in the reference (``//v1/config``).
@@ -90,9 +95,12 @@ def route(
         endpoint: what answers.
         template: the path as metrics name it; the pattern if it has no groups.
         access: which key is needed.
-        is_inference: whether a model has to work for the answer, so that limits of load hold.
+        body_bytes: largest body that it reads; 0: none, and what is sent is dropped.
+        is_inference: whether a model has to work for the answer, so that limits of load hold; it reads any body.
     """
-    return Route(method, re.compile(f".?{pattern}", re.ASCII), endpoint, template or pattern, access, is_inference)
+    most = ANY_BODY if is_inference else body_bytes
+    path = re.compile(f".?{pattern}", re.ASCII)
+    return Route(method, path, endpoint, template or pattern, access, most, is_inference)
 
 
 VERSION: Final = r"(?:/versions/(?P<version>\d+)|/labels/\w+)?"
@@ -108,6 +116,7 @@ class Target(NamedTuple):
         digits: of the version, as they stand in the path.
         template: the path as metrics name it.
         access: see ``route``.
+        body_bytes: see ``route``.
         is_inference: see ``route``.
     """
 
@@ -116,6 +125,7 @@ class Target(NamedTuple):
     digits: str | None
     template: str
     access: Access = Access.INFERENCE
+    body_bytes: int = 0
     is_inference: bool = False
 
     @property
@@ -169,6 +179,6 @@ def find(routes: Sequence[Route], method: str, path: str) -> Target:
             if each.method == method:
                 groups = found.groupdict()
                 name = _decode(groups.get("name") or "")
-                return Target(each.endpoint, name, groups.get("version"), each.template, each.access, each.is_inference)
+                return Target(each.endpoint, name, groups.get("version"), *each[3:])
             other = True
     raise Failure(Code.UNSUPPORTED_METHOD if other else Code.INVALID_URL)

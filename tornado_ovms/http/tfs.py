@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 def predict(planes: Planes, request: Request) -> Reply | Awaitable[Reply]:
     """``POST /v1/models/NAME[/versions/V|/labels/L]:predict``."""
-    return planes.data.predict(
-        request.name, request.version, bytes(request.body), request.headers.get("Content-Encoding", "")
-    )
+    return planes.data.predict(request.name, request.version, bytes(request.body))
 
 
 def not_here(_planes: Planes, request: Request) -> Reply:

@@ -56,12 +56,12 @@ class Admission:
             size: bytes of the body; 0 if they are not announced.
 
         Raises:
-            Failure: TOO_MANY_REQUESTS, TOO_MANY_BYTES or QUEUE_FULL.
+            Failure: TOO_MANY_REQUESTS, TOO_MANY_BYTES or QUEUE_FULL; BODY_TOO_LARGE if there is never room for it.
         """
         load = self._load
         if load.requests and self._requests >= load.requests:
             raise Failure(Code.TOO_MANY_REQUESTS, f"Expected: {load.requests} at most")
-        self._check_bytes(size)
+        self._check_bytes(size, 0)
         found = self._find(name, version)
         timeout_s: float = load.request_timeout_s
         if found is not None:
@@ -85,27 +85,33 @@ class Admission:
             size: all that has come.
 
         Raises:
-            Failure: TOO_MANY_BYTES.
+            Failure: as ``enter``.
         """
-        more = size - ticket.size
-        self._check_bytes(more)
-        self._bytes += more
+        self._check_bytes(size, ticket.size)
+        self._bytes += size - ticket.size
         ticket.size = size
 
     def leave(self, ticket: Ticket) -> None:
         """A request has been answered, or given up."""
         self._requests -= 1
         self._bytes -= ticket.size
-        if ticket.version is not None:
-            self._in_line[ticket.version] -= 1
-            if not self._in_line[ticket.version]:
-                del self._in_line[ticket.version]
+        self.step_out(ticket)
 
-    def _check_bytes(self, more: int) -> None:
-        if self._load.bytes and self._bytes + more > self._load.bytes:
-            raise Failure(
-                Code.TOO_MANY_BYTES, f"Expected: {self._load.bytes} at most; Actual: {self._bytes} and {more} more"
-            )
+    def step_out(self, ticket: Ticket) -> None:
+        """Nothing is inferred for a request any more; its client may take its time for the answer."""
+        version, ticket.version = ticket.version, None
+        if version is not None:
+            self._in_line[version] -= 1
+            if not self._in_line[version]:
+                del self._in_line[version]
+
+    def _check_bytes(self, size: int, counted: int) -> None:
+        most = self._load.bytes
+        if most and self._bytes + size - counted > most:
+            if size > most:
+                raise Failure(Code.BODY_TOO_LARGE, f"Expected: {most} bytes at most; Actual: {size}")
+            others = self._bytes - counted
+            raise Failure(Code.TOO_MANY_BYTES, f"Expected: {most} at most; Actual: {size}, and {others} of others")
 
     def _find(self, name: str, version: int | None) -> Version | None:
         """The version asked for; None if there is none, which is told once the request is read."""

@@ -85,7 +85,7 @@ class DataPlane:
         self._non_finite = non_finite
         self._siblings = siblings
 
-    def predict(self, name: str, version: int | None, body: bytes, encoding: str = "") -> Reply | Awaitable[Reply]:
+    def predict(self, name: str, version: int | None, body: bytes) -> Reply | Awaitable[Reply]:
         """Answer a TensorFlow Serving prediction: at once if that takes less time than a task and a thread would cost.
 
         An awaitable holds a lease on the model, so it has to be awaited.
@@ -93,40 +93,38 @@ class DataPlane:
         Args:
             name: the model's name.
             version: the version, None for the default one.
-            body: the request's body as received.
-            encoding: its ``Content-Encoding``.
+            body: the request's body, without its content coding.
 
         Raises:
             Failure: whatever is wrong with the request, the model or the inference.
         """
         found = self._registry.version(name, version)
         if found.is_stateful and (owner := self._siblings.owner(name)) is not None:
-            asked = {"name": name, "version": version, "encoding": encoding}
+            asked = {"name": name, "version": version}
             return self._siblings.forward(Topic.PREDICT, owner, asked, body)
         with found.cells.begin(PREDICT) as call:
-            if encoding or len(body) > ON_LOOP_BYTES or found.is_loading:
-                return self._predict_later(call, found, body, encoding)
+            if len(body) > ON_LOOP_BYTES or found.is_loading:
+                return self._predict_later(call, found, body)
             instance = found.serving()
-            order, request = requests.read_predict(body, encoding, instance, self._limits)
+            order, request = requests.read_predict(body, instance, self._limits)
             return self._answer(call, instance, request, partial(self._write_predictions, order))
 
-    async def _predict_later(self, call: Call, found: Version, body: bytes, encoding: str) -> Reply:
+    async def _predict_later(self, call: Call, found: Version, body: bytes) -> Reply:
         """Answer a prediction that has to wait: for a version that is being loaded, for a large body to be read."""
         with call, await found.lease_when_loaded() as instance:
-            order, request = await self._in_pool(requests.read_predict, body, encoding, instance, self._limits)
+            order, request = await self._in_pool(requests.read_predict, body, instance, self._limits)
             return await self._finish(call, instance, request, partial(self._write_predictions, order))
 
     def infer(
-        self, name: str, version: int | None, body: bytes | memoryview, header: str | None, encoding: str = ""
+        self, name: str, version: int | None, body: bytes | memoryview, header: str | None
     ) -> Reply | Awaitable[Reply]:
         """Answer a KServe v2 inference; see ``predict``.
 
         Args:
             name: the model's name.
             version: the version, None for the default one.
-            body: the request's body as received; writeable if binary data in it is to be used without a copy.
+            body: the request's body, without its content coding; writeable if binary data in it is to be used without a copy.
             header: the header ``codec.kfs.HEADER``, or None.
-            encoding: its ``Content-Encoding``.
 
         Raises:
             Failure: whatever is wrong with the request, the model or the inference.
@@ -135,26 +133,24 @@ class DataPlane:
         model = self._registry.find(name)
         found = model.find(version) if model is not None else None
         if found is None:  # the reference reads the body before it looks for the model
-            return self._refuse_inference(name, version, body, header, encoding)
+            return self._refuse_inference(name, version, body, header)
         if found.is_stateful and (owner := self._siblings.owner(name)) is not None:
-            asked_for = {"name": name, "version": version, "header": header, "encoding": encoding}
+            asked_for = {"name": name, "version": version, "header": header}
             return self._siblings.forward(Topic.INFER, owner, asked_for, body)
         with found.cells.begin(INFER) as call:
-            if encoding or _json_bytes(body, header) > ON_LOOP_BYTES or found.is_loading:
-                return self._infer_later(call, found, body, header, encoding)
-            asked = requests.read_infer(body, header, encoding, self._limits)
+            if _json_bytes(body, header) > ON_LOOP_BYTES or found.is_loading:
+                return self._infer_later(call, found, body, header)
+            asked = requests.read_infer(body, header, self._limits)
             instance = found.serving()
             if asked.loose_bytes > ON_LOOP_BYTES:
                 return self._fit_later(call, Lease(instance), asked)
             request = requests.fit_infer(asked, instance)
             return self._answer(call, instance, request, partial(self._write_inference, instance, asked))
 
-    async def _infer_later(
-        self, call: Call, found: Version, body: bytes | memoryview, header: str | None, encoding: str
-    ) -> Reply:
+    async def _infer_later(self, call: Call, found: Version, body: bytes | memoryview, header: str | None) -> Reply:
         """Answer an inference that has to wait."""
         with call:
-            asked = await self._in_pool(requests.read_infer, body, header, encoding, self._limits)
+            asked = await self._in_pool(requests.read_infer, body, header, self._limits)
             with await found.lease_when_loaded() as instance:
                 request = await self._in_pool(requests.fit_infer, asked, instance)
                 return await self._finish(call, instance, request, partial(self._write_inference, instance, asked))
@@ -166,10 +162,10 @@ class DataPlane:
             return await self._finish(call, instance, request, partial(self._write_inference, instance, asked))
 
     async def _refuse_inference(
-        self, name: str, version: int | None, body: bytes | memoryview, header: str | None, encoding: str
+        self, name: str, version: int | None, body: bytes | memoryview, header: str | None
     ) -> Reply:
         """Say what is wrong with the body, or that there is no such model or version."""
-        await self._in_pool(requests.read_infer, body, header, encoding, self._limits)
+        await self._in_pool(requests.read_infer, body, header, self._limits)
         self._registry.version(name, version)
         raise Failure(Code.VERSION_NOT_LOADED_YET)  # it has appeared meanwhile
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from tornado_ovms.codec import inputs, kfs, tfs
-from tornado_ovms.codec.compression import unpack
 from tornado_ovms.codec.inputs import Encoded
 from tornado_ovms.core import sequences
 
@@ -26,19 +25,18 @@ class Request(NamedTuple):
     step: sequences.Step | None = None
 
 
-def read_predict(body: bytes, encoding: str, instance: Instance, limits: Limits) -> tuple[tfs.Order, Request]:
+def read_predict(body: bytes, instance: Instance, limits: Limits) -> tuple[tfs.Order, Request]:
     """What the body of a TensorFlow Serving prediction asks for, and the order in which it is to be answered.
 
     Args:
-        body: as received.
-        encoding: its ``Content-Encoding``.
+        body: without its content coding.
         instance: the version that is to answer.
         limits: what a request may cost.
 
     Raises:
         Failure: whatever is wrong with the body, or does not fit the model.
     """
-    order, values = tfs.read_predict(unpack(body, encoding, limits), instance.inputs, limits)
+    order, values = tfs.read_predict(body, instance.inputs, limits)
     step = None
     if instance.sequences is not None:
         step = sequences.read_step(values)
@@ -47,20 +45,17 @@ def read_predict(body: bytes, encoding: str, instance: Instance, limits: Limits)
     return order, Request(values, step)
 
 
-def read_infer(body: bytes | memoryview, header: str | None, encoding: str, limits: Limits) -> kfs.InferRequest:
+def read_infer(body: bytes | memoryview, header: str | None, limits: Limits) -> kfs.InferRequest:
     """What the body of a KServe v2 inference asks for, whatever the model.
 
     Args:
-        body: as received.
+        body: without its content coding.
         header: ``codec.kfs.HEADER``.
-        encoding: its ``Content-Encoding``.
         limits: what a request may cost.
 
     Raises:
         Failure: what is wrong with the body.
     """
-    if encoding:
-        body = unpack(bytes(body), encoding, limits)
     return kfs.read(body, header, limits)
 
 

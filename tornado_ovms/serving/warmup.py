@@ -61,7 +61,7 @@ class WarmUp:
             return zeros(instance.executable.inputs)
         path = Path(instance.blueprint.path, choice)
         try:
-            _, request = requests.read_predict(path.read_bytes(), "", instance, self._limits)
+            _, request = requests.read_predict(path.read_bytes(), instance, self._limits)
             return requests.decode(request.values, instance, self._limits)
         except OSError as error:
             raise Failure(Code.WARMUP, f"{path}: {error.strerror}") from error
