@@ -67,6 +67,36 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(tree, default=str)
 
 
+class LogFile(logging.handlers.WatchedFileHandler):
+    """Looks before each line whether the file was moved, so that logrotate needs no signal.
+
+    The disk may be full, or the folder gone: the line that cannot be written is lost, which is told once on stdout until lines
+    are written again. Python would print a traceback for each, or end the thread that writes if the file cannot be opened anew.
+    """
+
+    _has_failed = _was_told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        self._has_failed = False
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+        self._was_told = self._has_failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class calls it so
+        """See ``logging.Handler``."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self._has_failed = True
+        if not self._was_told:
+            self._was_told = True  # this line may come here, too
+            logging.getLogger("serving").error("Lines are lost, the log file cannot be written: %s", error.strerror)
+
+
 def configure(level: str, path: str | None, form: LogFormat = LogFormat.TEXT) -> None:
     """Log to stdout, and into a file if there is one.
 
@@ -76,10 +106,8 @@ def configure(level: str, path: str | None, form: LogFormat = LogFormat.TEXT) ->
     logging.addLevelName(TRACE, "TRACE")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if path:
-        # Looks before each line whether the file was moved, so that logrotate needs no signal.
         # Paths in a line need not be UTF-8.
-        file = logging.handlers.WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
-        handlers.append(file)
+        handlers.append(LogFile(path, encoding="utf-8", errors="backslashreplace"))
     for handler in handlers:
         handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else ReferenceFormatter())
     logging.basicConfig(level=LEVELS[level], handlers=handlers, force=True)

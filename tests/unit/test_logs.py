@@ -123,6 +123,39 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     assert logging.getLogger().handlers == before
 
 
+def test_a_full_disk_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a traceback, and the lines are on stdout."""
+    configure("INFO", "/dev/full")
+    for number in range(3):
+        logging.getLogger("serving").info("line %d", number)
+    (file,) = (handler for handler in logging.getLogger().handlers if isinstance(handler, logs.LogFile))
+    with pytest.raises(OSError, match="No space"):  # the last try, after which it is closed
+        file.close()
+    out, err = capsys.readouterr()
+    assert [line.rpartition("] ")[2] for line in out.splitlines() if "line " in line] == ["line 0", "line 1", "line 2"]
+    assert out.count("Lines are lost, the log file cannot be written: No space left on device") == 1
+    assert err == ""
+
+
+def test_a_folder_that_goes_and_comes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines come into the file again, also through the thread that writes them; the next time it is told again."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    configure("INFO", str(folder / "log"))
+    for name in ("first", "second"):
+        folder.rename(tmp_path / name)
+        with in_background():
+            for _ in range(3):
+                say_something()
+        folder.mkdir()
+        with in_background():
+            say_something()
+        assert "at 40" in (folder / "log").read_text("utf-8")
+    out, err = capsys.readouterr()
+    assert out.count("Lines are lost, the log file cannot be written: No such file or directory") == 2
+    assert err == ""
+
+
 def test_what_was_configured_before_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
     """A line is never written twice."""
     configure("DEBUG", None)
