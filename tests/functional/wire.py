@@ -22,7 +22,7 @@ BAD: Final = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
 FAULT: Final = re.compile(r'Unforeseen|An answer could not be written|File ".*/tornado_ovms/')
-"""What a log says of a fault of ours. Tornado for Python 3.10 asserts what a chunk ends in, and logs that; this is none of ours."""
+"""What a log says of a fault of ours. That Tornado for Python 3.10 asserts what a chunk ends in, and logs it, is none."""
 
 
 class Told(NamedTuple):
