@@ -21,7 +21,7 @@ def _read(path: str | None) -> Keys | None:
     if path is None:
         return None
     try:
-        return Keys.parse(Path(path).read_text("utf-8"))
+        return Keys.parse(Path(path).read_text("utf-8-sig"))
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected text in UTF-8") from None
     except ValueError as error:

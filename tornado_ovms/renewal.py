@@ -38,6 +38,7 @@ class Renewed(Generic[T]):
         self._load = load
         self._read: Stamp = ()
         self._seen: Stamp = ()
+        self._refused: Stamp = ()
 
     def first(self) -> T:
         """What they hold at the start.
@@ -49,16 +50,18 @@ class Renewed(Generic[T]):
         return self._load()
 
     def look(self) -> T | None:
-        """What they hold, if they have changed and can be used; None if not."""
+        """What they hold, if they have changed and can be used; None if not. Until they can, each look tries, and tells once."""
         before, self._seen = self._seen, self._stamp()
         if self._seen == self._read or self._seen != before:
             return None
-        self._read = self._seen
         try:
             value = self._load()
         except (OSError, ValueError) as error:
-            log.error("%s cannot be used, the one before stays in use: %s", self.what, error)
+            if self._refused != self._seen:
+                log.error("%s cannot be used, the one before stays in use: %s", self.what, error)
+            self._refused = self._seen
             return None
+        self._read = self._seen
         log.info("%s read again", self.what)
         return value
 

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from tornado_ovms import __version__, allocator, demo, logs, systemd
@@ -48,7 +49,7 @@ from tornado_ovms.serving.planes import Planes
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.siblings import Errands, Siblings
 from tornado_ovms.serving.warmup import WarmUp
-from tornado_ovms.sockets import bind_path
+from tornado_ovms.sockets import bind_path, tell_refusal
 from tornado_ovms.storage.copies import Copies
 from tornado_ovms.storage.local import LocalStorage
 from tornado_ovms.storage.remote import RemoteStorage
@@ -80,6 +81,9 @@ LAG_PAUSE_S: Final = 0.1
 LATE_S: Final = 1.0
 
 NEW_FOLDER_MODE: Final = 0o755
+
+FLUSH_S: Final = 0.01
+"""How often is looked whether clients have taken their answers, before connections are closed."""
 
 SWITCH_S: Final = 0.001
 """How soon a thread that reads a large body gives way to the loop. Python's own 5 ms made the loop twice as late at worst."""
@@ -179,24 +183,24 @@ class _Server:
             is_late = place is not None and place.is_late
             if not (await _read_first(renewals, scanner) and (is_late or self._listen(ports))):
                 return 1
-            code = 1
-            if await self._start(stopped, manager, metrics, remote) and (
-                not is_late or await self._follow(ports, siblings, manager)
-            ):
-                siblings.started()
-                self._notify("READY=1")
-                # What is there now stays: looking through it for garbage would hold every thread for 30 ms, again and again.
-                gc.freeze()
-                patience = Patience(edge, settings.load.client_timeout_s, time.monotonic)
-                more = [patience.run(ports.network.streams, ports.local.streams), *map(_renew, renewals)]
-                async with self._chores(hung_up, manager, watcher, registry, loaders, metrics, siblings, more):
-                    await _either(stopped, link.is_cut if link is not None else stopped)
-                code = 0
-            self._notify("STOPPING=1")
-            manager.is_draining = edge.is_draining = True
-            if not code:
-                await asyncio.sleep(settings.drain_delay)
-            await self._close(ports, edge)
+            patience = Patience(edge, settings.load.client_timeout_s, time.monotonic).run()
+            async with _beside(patience, *map(_renew, renewals)):
+                code = 1
+                if await self._start(stopped, manager, metrics, remote) and (
+                    not is_late or await self._follow(ports, siblings, manager)
+                ):
+                    siblings.started()
+                    self._notify("READY=1")
+                    # What is there now stays: looking through it for garbage would hold every thread for 30 ms, again and again.
+                    gc.freeze()
+                    async with self._chores(hung_up, manager, watcher, registry, loaders, metrics, siblings):
+                        await _either(stopped, link.is_cut if link is not None else stopped)
+                    code = 0
+                self._notify("STOPPING=1")
+                manager.is_draining = edge.is_draining = True
+                if not code:
+                    await asyncio.sleep(settings.drain_delay)
+                await self._close(ports, edge)
             remote.close()
             await manager.retire_all()
             await lookout.scan(remote.remove)
@@ -222,6 +226,7 @@ class _Server:
             *(
                 Listener(
                     edge,
+                    streams=edge.streams,
                     max_connections=settings.load.connections,
                     on_refusal=on_refusal,
                     max_header_size=HEADER_BYTES,
@@ -302,14 +307,14 @@ class _Server:
             given = [socket.socket(fileno=number) for number in place.sockets]
         for each in given:
             each.setblocking(False)
-            (ports.local if each.family == socket.AF_UNIX else ports.network).add_sockets([each])
+            port = ports.local if each.family == socket.AF_UNIX else ports.network
+            port.add_sockets([each], takes_turns=place is not None)
             log.info("REST server listening on %s, which was opened for it", each.getsockname())
         if settings.unix_socket is not None and place is None:
             try:
                 ports.local.add_sockets([bind_path(settings.unix_socket)])
             except OSError as error:
-                log.error("Failed to start REST server - at %s", settings.unix_socket)
-                log.error("%s; is another server listening there?", error.strerror)
+                tell_refusal(settings.unix_socket, error)
                 return False
             log.info("Started REST server at %s", settings.unix_socket)
         if any(each.family != socket.AF_UNIX for each in given):
@@ -318,8 +323,7 @@ class _Server:
             try:
                 sockets = bind_sockets(settings.rest_port, address, backlog=BACKLOG, reuse_port=place is not None)
             except OSError as error:
-                log.error("Failed to start REST server - at %s:%d", address, settings.rest_port)
-                log.error("%s; is another server listening there?", error.strerror)
+                tell_refusal(f"{address}:{settings.rest_port}", error)
                 return False
             ports.network.add_sockets(sockets)
             log.info(
@@ -349,26 +353,20 @@ class _Server:
         loaders: Executor,
         metrics: Metrics,
         siblings: Siblings,
-        more: Iterable[Coroutine[Any, Any, None]],
     ) -> AsyncIterator[None]:
         """What is done beside the requests: changes are taken up, and what nobody needs any more is removed."""
-        tasks = [
-            asyncio.ensure_future(_reload(hung_up, manager)),
-            asyncio.ensure_future(_watch_loop(metrics.histogram(LOOP_LAG))),
-            *map(asyncio.ensure_future, more),
-        ]
+        chores = [_reload(hung_up, manager), _watch_loop(metrics.histogram(LOOP_LAG))]
         if watcher is not None:
             log.info("Started model manager thread")
             watcher.start(asyncio.get_running_loop(), partial(_wake, manager, siblings))
-            tasks.append(asyncio.ensure_future(manager.run(self._settings.file_system_poll_wait_seconds)))
+            chores.append(manager.run(self._settings.file_system_poll_wait_seconds))
         if minutes := self._settings.sequence_cleaner_poll_wait_minutes:
             log.info("Started cleaner thread")
-            tasks.append(asyncio.ensure_future(_clean(registry, loaders, minutes * 60)))
+            chores.append(_clean(registry, loaders, minutes * 60))
         try:
-            yield
+            async with _beside(*chores):
+                yield
         finally:
-            for task in tasks:
-                task.cancel()
             if watcher is not None:
                 watcher.close()
                 log.info("Stopped model manager thread")
@@ -387,6 +385,17 @@ class _Server:
         if settings.demo and (self._place is None or not self._place.index):
             print(demo.welcome(f"http://127.0.0.1:{settings.rest_port}"), flush=True)
         return True
+
+
+@contextlib.asynccontextmanager
+async def _beside(*chores: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """What goes on until the block ends."""
+    tasks = [asyncio.ensure_future(chore) for chore in chores]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 @contextlib.contextmanager
@@ -482,14 +491,20 @@ def _stop(stopped: asyncio.Event, number: int, *, may_hurry: bool) -> None:
 
 
 async def _drain(edge: Edge, timeout_s: float) -> None:
-    """Wait until requests that have begun to come have been answered, within a limit."""
-    if not edge.open:
-        return
-    log.info("Waiting for %d requests to end, %.0f s at most", len(edge.open), timeout_s)
+    """Wait until requests that have begun to come have been answered, and their clients have the answers, within a limit."""
+    if edge.open:
+        log.info("Waiting for %d requests to end, %.0f s at most", len(edge.open), timeout_s)
     try:
-        await asyncio.wait_for(edge.idle(), timeout_s)
+        await asyncio.wait_for(_settled(edge), timeout_s)
     except asyncio.TimeoutError:
-        log.warning("%d requests have not ended in %.0f s: they are given up", len(edge.open), timeout_s)
+        count = max(len(edge.open), sum(map(IOStream.writing, edge.streams)))
+        log.warning("%d requests have not ended in %.0f s: they are given up", count, timeout_s)
+
+
+async def _settled(edge: Edge) -> None:
+    await edge.idle()
+    while any(map(IOStream.writing, edge.streams)):  # noqa: ASYNC110 - Tornado has no event for it
+        await asyncio.sleep(FLUSH_S)
 
 
 def _cache_dir(wanted: str | None) -> str | None:

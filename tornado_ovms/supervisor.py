@@ -22,7 +22,7 @@ from tornado.netutil import bind_sockets
 
 from tornado_ovms import logs, systemd
 from tornado_ovms.core.snapshot import add_ended
-from tornado_ovms.sockets import bind_path
+from tornado_ovms.sockets import bind_path, tell_refusal
 from tornado_ovms.workers.hub import Hub
 from tornado_ovms.workers.link import VARIABLE, Place
 
@@ -74,8 +74,7 @@ def supervise(settings: ServerSettings, words: Sequence[str]) -> int:
                 place = settings.unix_socket
                 shared.append(stack.enter_context(bind_path(place)))
         except OSError as error:
-            log.error("Failed to start REST server - at %s", place)
-            log.error("%s; is another server listening there?", error.strerror)
+            tell_refusal(place, error)
             return 1
         return asyncio.run(_Supervisor(settings, words, shared).run())
 
@@ -111,7 +110,7 @@ class _Supervisor:
     def __init__(self, settings: ServerSettings, words: Sequence[str], shared: Sequence[socket.socket]) -> None:
         self._count = settings.workers
         self._words = words
-        self._shared = tuple(each.fileno() for each in shared)
+        self._shared = shared
         self._hub = Hub(self._count, add_ended, partial(systemd.notify, os.environ, "READY=1"))
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopped = asyncio.Event()
@@ -135,6 +134,8 @@ class _Supervisor:
             self._signal(signal.SIGKILL)
             return
         self._stopped.set()
+        for each in self._shared:
+            each.close()  # once the workers have closed theirs, nobody is to wait in vain
         systemd.notify(os.environ, "STOPPING=1")
         self._signal(signal.SIGTERM)
 
@@ -171,7 +172,8 @@ class _Supervisor:
         """One worker from its start to its end; its exit code, negative for a signal."""
         ours, theirs = socket.socketpair()
         late = self._hub.have_all_started
-        place = Place(index, self._count, theirs.fileno(), is_late=late, sockets=self._shared)
+        shared = tuple(each.fileno() for each in self._shared)
+        place = Place(index, self._count, theirs.fileno(), is_late=late, sockets=shared)
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -179,7 +181,7 @@ class _Supervisor:
                 _LAUNCH.format(path=sys.path),
                 *self._words,
                 env={**os.environ, VARIABLE: place.write()},
-                pass_fds=(theirs.fileno(), *self._shared),
+                pass_fds=(theirs.fileno(), *shared),
                 start_new_session=True,  # Ctrl-C is for the supervisor, which tells the workers
             )
         self._processes[index] = process

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,7 +45,67 @@ class UnixConnection(http.client.HTTPConnection):
         """See ``HTTPConnection``."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.close()
+            raise
+
+
+def test_what_is_at_the_path_already(repository: Repository, tmp_path: Path) -> None:
+    """A socket that somebody uses for something else, a file, a path that is too long: told at once, and left alone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, socket.socket(socket.AF_UNIX) as busy:
+        other.bind(str(tmp_path / "datagrams"))
+        busy.bind(str(tmp_path / "busy"))
+        busy.listen(0)
+        with ExitStack() as waiting:
+            for _ in range(2):  # who connects after these waits
+                client = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                with suppress(BlockingIOError):
+                    client.connect(str(tmp_path / "busy"))
+            (tmp_path / "file").write_text("kept")
+            for path, told in (
+                (tmp_path / "datagrams", "wrong type for socket"),
+                (tmp_path / "busy", "another server listens there"),
+                (tmp_path / "file", "exists"),
+                (tmp_path / ("x" * 120), "too long"),
+            ):
+                words = ("--config_path", str(repository.config), "--unix_socket", str(path), "--rest_port", "1")
+                done = subprocess.run(
+                    [sys.executable, "-m", "tornado_ovms", *words], capture_output=True, check=False, timeout=30
+                )
+                assert done.returncode == 1
+                assert told in done.stdout.decode()
+                assert f"Failed to start REST server - at {path}" in done.stdout.decode()
+        assert (tmp_path / "file").read_text() == "kept"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.connect(str(tmp_path / "datagrams"))
+
+
+def test_the_path_refuses_while_workers_end(repository: Repository, tmp_path: Path) -> None:
+    """Nobody waits for a server that does not take connections any more."""
+    path = tmp_path / "s"
+    repository.put("slow", 1, models.slow(512, 500))
+    repository.configure("plus", "slow")
+    words = ("--config_path", str(repository.config), "--workers", "2", "--unix_socket", str(path))
+    with Server(*words, "--metrics_enable", log=repository.aside()) as server:
+        slow = UnixConnection(path)
+        slow.request("POST", "/v1/models/slow:predict", json.dumps({"instances": [[0.5]]}))
+        until(lambda: b'ovms_current_requests{name="slow",version="1"} 1' in server.get("/metrics").body)
+        server.process.terminate()
+
+        def is_refused() -> bool:
+            with closing(UnixConnection(path)) as other:
+                try:
+                    other.connect()
+                except ConnectionRefusedError:
+                    return True
+            return False
+
+        until(is_refused)
+        assert slow.getresponse().status == 200
+        slow.close()
 
 
 def predict(connection: http.client.HTTPConnection) -> object:

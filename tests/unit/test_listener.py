@@ -233,13 +233,47 @@ def test_a_connection_that_no_file_is_left_for_is_refused() -> None:
     assert len(refused) == 2
 
 
+def test_a_spare_file_that_another_thread_has_taken_is_found_again() -> None:
+    """In the place of the next connection, if there is no other."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        refused: list[None] = []
+        door = Door(listening, lambda: False, partial(refused.append, None), b"no")
+        door._give_spare()
+        with socket.create_connection(listening.getsockname()) as client:
+            with few_files(more=1), pytest.raises(ConnectionAbortedError):
+                door.accept()
+            assert client.recv(10) == b"no"
+        door._give_spare()
+        with socket.create_connection(listening.getsockname()):
+            connection, _ = door.accept()
+            connection.close()
+        assert door._spare is not None
+        door.close()
+    assert len(refused) == 1
+
+
+def test_processes_take_turns() -> None:
+    """One connection, and then none until the loop has looked again: another process may have been told of it, too."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        door = Door(listening, lambda: False, lambda: None, b"", takes_turns=True)
+        with contextlib.ExitStack() as clients:
+            for _ in range(2):
+                clients.enter_context(socket.create_connection(listening.getsockname()))
+            for _ in range(2):
+                connection, _ = door.accept()
+                connection.close()
+                with pytest.raises(BlockingIOError):
+                    door.accept()
+        door.close()
+
+
 @contextlib.contextmanager
-def few_files() -> Iterator[None]:
-    """No file can be opened that is not closed for it."""
+def few_files(more: int = 0) -> Iterator[None]:
+    """No file can be opened that is not closed for it, or only so many more."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with open(os.devnull, "rb") as lowest:  # noqa: PTH123 - the lowest number that is free
         free = lowest.fileno()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limits[1]))
     try:
         yield
     finally:

@@ -52,14 +52,16 @@ class Watch:
 
     def __init__(self, stream: FakeStream, exchange: FakeExchange | None = None) -> None:
         self.metrics, self.stream, self.now = Metrics(), stream, 0.0
-        self.edge: Any = SimpleNamespace(open={exchange} if exchange else set(), traffic=Traffic(self.metrics))
+        self.edge: Any = SimpleNamespace(
+            streams={stream}, open={exchange} if exchange else set(), traffic=Traffic(self.metrics)
+        )
         self._patience = Patience(self.edge, LIMIT_S, lambda: self.now)
-        self._patience.look([stream])
+        self._patience.look()
 
     def wait(self, seconds: float) -> None:
         """Time passes, and it is looked again."""
         self.now += seconds
-        self._patience.look([self.stream])
+        self._patience.look()
 
     @property
     def refused(self) -> float:
@@ -74,6 +76,23 @@ def test_a_head_has_to_be_complete_in_time() -> None:
     watch.wait(LIMIT_S - 1)
     assert not stream.is_closed
     watch.wait(1)
+    assert (stream.is_closed, watch.refused) == (True, 1)
+
+
+def test_a_handshake_has_to_be_complete_in_time() -> None:
+    """Also if nothing of it comes, which would be an idle connection after it."""
+    watch = Watch(stream := FakeStream())
+    stream._ssl_accepting = True
+    watch.wait(1)
+    watch.wait(LIMIT_S - 1)
+    assert not stream.is_closed
+    stream._ssl_accepting = False
+    watch.wait(1)
+    watch.wait(LIMIT_S)
+    assert not stream.is_closed
+    stream._ssl_accepting = True
+    watch.wait(1)
+    watch.wait(LIMIT_S)
     assert (stream.is_closed, watch.refused) == (True, 1)
 
 

@@ -56,6 +56,26 @@ def test_what_cannot_be_used_is_told_once(tmp_path: Path, caplog: pytest.LogCapt
     assert [files.look() for _ in range(3)] == [None, "13", None]
 
 
+def test_what_could_not_be_read_once_is_read_later(tmp_path: Path) -> None:
+    """Not only when it changes again: there may have been no file descriptor left."""
+    path = tmp_path / "a"
+    path.write_text("1", "utf-8")
+    is_broken = False
+
+    def load() -> str:
+        if is_broken:
+            raise OSError("too many open files")
+        return path.read_text("utf-8")
+
+    files = Renewed("the text", [str(path)], load)
+    assert files.first() == "1"
+    path.write_text("22", "utf-8")
+    is_broken = True
+    assert [files.look() for _ in range(3)] == [None, None, None]
+    is_broken = False
+    assert [files.look() for _ in range(2)] == ["22", None]
+
+
 def test_a_link_above_that_is_swapped(tmp_path: Path) -> None:
     """As Kubernetes renews secrets."""
     for name in ("old", "new"):

@@ -83,6 +83,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         tells_timing: whether answers say how long they took (``Server-Timing``).
 
     Attributes:
+        streams: the open connections.
         open: the requests of which the head has come, and that are not answered yet.
         guard: the keys that are needed; None if there are none.
         is_draining: set when the server is about to end: then clients are told to close their connections.
@@ -109,6 +110,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self.heads = Heads(cors)
         self.guard: Guard | None = None
         self.is_draining = False
+        self.streams: set[iostream.IOStream] = set()
         self.open: set[Exchange] = set()
         self._idle: asyncio.Future[None] | None = None
         # Clients ask for the same few paths again and again; those that do not must not fill the memory.

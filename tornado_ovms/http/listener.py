@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from collections import deque
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tornado.http1connection import HTTP1Connection
@@ -132,16 +132,26 @@ class Door:
         is_full: whether there are enough connections.
         on_refusal: is called for each that is refused.
         answer: what those are told.
+        takes_turns: whether other processes accept from the socket, too: one that took all that wait would leave them nothing.
     """
 
     def __init__(
-        self, listening: socket.socket, is_full: Callable[[], bool], on_refusal: Callable[[], None], answer: bytes
+        self,
+        listening: socket.socket,
+        is_full: Callable[[], bool],
+        on_refusal: Callable[[], None],
+        answer: bytes,
+        *,
+        takes_turns: bool = False,
     ) -> None:
         self._socket = listening
         self._is_full = is_full
         self._on_refusal = on_refusal
         self._answer = answer
-        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
+        self._takes_turns = takes_turns
+        self._has_taken = False
+        self._spare: int | None = None
+        self._reserve()
         self._lingering: deque[tuple[float, socket.socket]] = deque()
         self.fileno = listening.fileno
 
@@ -149,20 +159,27 @@ class Door:
         """The next connection.
 
         Raises:
-            BlockingIOError: there is none.
+            BlockingIOError: there is none, or it is another process's turn.
             ConnectionAbortedError: it was refused; Tornado goes on with the next.
         """
+        if self._takes_turns:
+            self._has_taken = not self._has_taken
+            if not self._has_taken:
+                raise BlockingIOError
         try:
             connection, address = self._socket.accept()
         except OSError as error:
             if error.errno not in OUT_OF_FILES:
                 raise
             self._refuse_without_files()
-        else:
-            if not self._is_full():
-                return connection, address
+            raise ConnectionAbortedError from error
+        if self._spare is None and not self._reserve():
+            self._refuse_for_spare(connection)
+        elif self._is_full():
             self._refuse(connection)
             self._linger(connection)
+        else:
+            return connection, address
         raise ConnectionAbortedError
 
     def close(self) -> None:
@@ -182,9 +199,19 @@ class Door:
         self._give_spare()
         with contextlib.suppress(OSError):  # another thread was quicker, and has taken the place
             connection, _ = self._socket.accept()
-            with connection:
-                self._refuse(connection)
+            self._refuse_for_spare(connection)
+
+    def _refuse_for_spare(self, connection: socket.socket) -> None:
+        """Refuse a connection whose place is wanted, at once."""
+        with connection:
+            self._refuse(connection)
+        self._reserve()
+
+    def _reserve(self) -> bool:
+        """Keep a file open; whether there is one to be had."""
+        with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
+        return self._spare is not None
 
     def _give_spare(self) -> None:
         if self._spare is not None:
@@ -216,31 +243,34 @@ class Door:
 class Listener(HTTPServer):
     """The HTTP server. As in the reference no connection is closed for being idle, so that no request needs a timer for it.
 
-    Besides what Tornado's server takes, ``max_connections`` is how many may be open at once (0: any number), and ``on_refusal``
-    is called for each that may not.
-
-    Attributes:
-        streams: the open connections.
+    Besides what Tornado's server takes, ``streams`` are the open connections, which several listeners may share,
+    ``max_connections`` is how many may be open at once (0: any number), and ``on_refusal`` is called for each that may not.
     """
 
     def initialize(
-        self, *args: Any, max_connections: int = 0, on_refusal: Callable[[], None] = lambda: None, **settings: Any
+        self,
+        *args: Any,
+        streams: set[IOStream] | None = None,
+        max_connections: int = 0,
+        on_refusal: Callable[[], None] = lambda: None,
+        **settings: Any,
     ) -> None:
         """See Tornado."""
         super().initialize(*args, **settings)
-        self.streams: set[IOStream] = set()
+        self._streams = set() if streams is None else streams
         self._max_connections = max_connections
         self._on_refusal = on_refusal
         self.conn_params.chunk_size = LARGE_READ
         self.conn_params.header_timeout = None
 
-    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """See Tornado."""
+    def add_sockets(self, sockets: Iterable[socket.socket], *, takes_turns: bool = False) -> None:
+        """See Tornado, and ``Door`` of ``takes_turns``."""
         answer = REFUSAL if self.ssl_options is None else b""  # a handshake would cost more than a prediction
-        super().add_sockets(Door(each, self._is_full, self._on_refusal, answer) for each in sockets)  # type: ignore[misc]
+        door = partial(Door, is_full=self._is_full, on_refusal=self._on_refusal, answer=answer, takes_turns=takes_turns)
+        super().add_sockets(map(door, sockets))  # type: ignore[arg-type] # all that Tornado uses of a socket
 
     def _is_full(self) -> bool:
-        return 0 < self._max_connections <= len(self.streams)
+        return 0 < self._max_connections <= len(self._streams)
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """See Tornado. Its method for reading a head is not public: a release without it reads all heads itself."""
@@ -250,7 +280,7 @@ class Listener(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """A client has connected. What is written to it is sent at once: each answer, and each piece of one, is complete."""
-        self.streams.add(stream)
+        self._streams.add(stream)
         stream.read_chunk_size = SMALL_READ  # until a head announces more
         stream.set_nodelay(True)
         stream.set_nodelay = _leave_it  # type: ignore[method-assign,assignment] # Tornado turns it on and off for each answer
@@ -258,7 +288,7 @@ class Listener(HTTPServer):
 
     def on_close(self, server_conn: Any) -> None:
         """See Tornado."""
-        self.streams.discard(server_conn.stream)
+        self._streams.discard(server_conn.stream)
         super().on_close(server_conn)
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 from enum import Enum, auto
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tornado_ovms.core.status import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from tornado_ovms.http.app import Edge, Exchange
 
@@ -29,6 +28,7 @@ LOOKS: Final = 10
 class Waiting(Enum):
     """What a connection waits for its client to do."""
 
+    HANDSHAKE = auto()
     HEAD = auto()
     BODY = auto()
     TAKING = auto()
@@ -47,11 +47,11 @@ class _Seen(NamedTuple):
 
 
 class Patience:
-    """Looks at connections, and closes those whose clients are too slow.
+    """Looks at the connections of an edge, and closes those whose clients are too slow.
 
     Args:
         edge: what answers.
-        limit_s: seconds for a head, and for each ``LEAST_BYTES`` of a body; 0: no limit.
+        limit_s: seconds for a handshake, for a head, and for each ``LEAST_BYTES`` of a body; 0: no limit.
         clock: seconds that never go back.
     """
 
@@ -61,22 +61,18 @@ class Patience:
         self._clock = clock
         self._seen: dict[Any, _Seen] = {}
 
-    async def run(self, *streams: Iterable[Any]) -> None:
-        """Look at all of these again and again, for ever; not at all without a limit."""
+    async def run(self) -> None:
+        """Look again and again, for ever; not at all without a limit."""
         while self._limit_s:
             await asyncio.sleep(self._limit_s / LOOKS)
-            self.look(chain(*streams))
+            self.look()
 
-    def look(self, streams: Iterable[Any]) -> None:
-        """Look at these connections once.
-
-        Args:
-            streams: all open ones (Tornado's ``IOStream``).
-        """
+    def look(self) -> None:
+        """Look at all connections once."""
         now = self._clock()
         exchanges = {exchange.stream: exchange for exchange in self._edge.open}
         before, self._seen = self._seen, {}
-        for stream in list(streams):
+        for stream in list(self._edge.streams):
             found = _waits(stream, exchanges.get(stream))
             if found is None:
                 continue
@@ -103,9 +99,11 @@ class Patience:
 def _waits(stream: Any, exchange: Exchange | None) -> tuple[Waiting, object, float] | None:
     """What a connection waits for, of which request, and how many bytes of it there are; None if it is idle, or our turn.
 
-    A head belongs to no request yet: it is known by what has been written before it. Tornado tells the sizes of its buffers by
-    attributes that are not public; a release without them is never found waiting.
+    A head belongs to no request yet: it is known by what has been written before it. Tornado tells the sizes of its buffers, and
+    of a handshake, by attributes that are not public; a release without them is never found waiting.
     """
+    if getattr(stream, "_ssl_accepting", False):
+        return Waiting.HANDSHAKE, None, 0
     written = getattr(stream, "_total_write_done_index", math.inf)
     if stream.writing():
         return Waiting.TAKING, None, written
