@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import signal
 import socket
+import sys
+import termios
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +19,7 @@ from tests import models
 from tests.functional.clients import Caller
 from tests.functional.repository import Repository
 from tests.functional.servers import Server, until
+from tests.functional.wire import read_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,3 +107,34 @@ def test_a_second_signal_ends_at_once(repository: Repository) -> None:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(10) == 128 + signal.SIGINT
         connection.close()
+
+
+def test_an_answer_that_is_still_being_read(repository: Repository, tmp_path: Path) -> None:
+    """It arrives whole, although it was written before the end began. The buffer of a Unix socket holds some of these only."""
+    path = str(tmp_path / "s")
+    options = ("--drain_timeout", "30", "--metrics_enable", "--unix_socket", path)
+    with serve(repository, *options) as server, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(path)
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
+        until(lambda: _stands_still(client))
+        server.process.terminate()
+        until(lambda: "Stopped model manager thread" in server.said())
+        received = bytearray()
+        while piece := client.recv(65536):
+            received += piece
+        assert {answer.status for answer in read_answers(bytes(received))} == {200}
+        assert len(read_answers(bytes(received))) < 40
+        assert server.process.wait(20) == 0
+
+
+def _stands_still(client: socket.socket) -> bool:
+    """Whether a server cannot write any more to a client that does not read."""
+    before = _waiting_bytes(client)
+    time.sleep(0.2)
+    return 0 < before == _waiting_bytes(client)
+
+
+def _waiting_bytes(client: socket.socket) -> int:
+    """How much has come that has not been read."""
+    return int.from_bytes(fcntl.ioctl(client, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -104,6 +105,16 @@ def test_a_certificate_is_renewed(files: Files) -> None:
         kept.request("POST", PATH, ROW)
         assert json.loads(kept.getresponse().read()) == ANSWER
         kept.close()
+
+
+def test_half_a_handshake_does_not_last(files: Files) -> None:
+    """Whether something of it has come or nothing: nobody needs a certificate for that."""
+    with files.serve("--client_timeout", "1") as server:
+        until(lambda: is_ready(server, files.trust()))
+        for sent in (b"", b"\x16\x03\x01\x02\x00\x01"):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+                client.sendall(sent)
+                assert client.recv(1) == b""
 
 
 def test_certificates_of_clients(files: Files, tmp_path: Path, needs_program: Callable[[str], str]) -> None:
