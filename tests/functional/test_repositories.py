@@ -258,6 +258,19 @@ def test_a_public_bucket(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         assert ask(server) == 1
 
 
+def test_credentials_that_come_late(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A secret may be mounted, or a role be known, after the start: no restart is needed."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    credentials = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    with place.serve() as server:
+        until(lambda: "Forbidden" in verbose(server) or "Access Denied" in verbose(server))
+        credentials.write_text("[default]\naws_access_key_id = somebody\naws_secret_access_key = anything\n")
+        until(lambda: states(server) == {1: "AVAILABLE"})
+    assert "Unclosed" not in server.said()
+
+
 def test_workers_share_copies(place: Place, temporary: Path) -> None:
     """They copy a version once, and all of it goes when the last one ends; what a killed process left, at the next start."""
     with place.serve("--workers", "2") as server:
