@@ -76,7 +76,7 @@ class Web:
                 raise ArchiveError("the archive has changed while it was fetched")
             if expected.size and int(expected.size) > room:
                 raise ArchiveError(f"the archive has {expected.size} bytes, {room} are free on disk")
-            while chunk := answer.read(CHUNK):
+            while chunk := answer.read1(CHUNK):  # what has come by now; read() waits until it is so much
                 if self._is_closed:
                     raise CancelledError
                 file.write(chunk)
@@ -84,7 +84,7 @@ class Web:
                 raise ArchiveError(f"the archive came short: expected {expected.size} bytes, found {file.tell()}")
 
     def close(self) -> None:
-        """Give up what is under way, at its next chunk. Any thread."""
+        """Give up downloads, as soon as something comes, or nothing has for ``SILENCE_S``. Any thread."""
         self._is_closed = True
 
     def _open(self, url: str, method: str) -> Any:
