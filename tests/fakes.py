@@ -232,6 +232,7 @@ class FakeRemote:
         self.gate.set()
         self.here: set[str] = set()
         self.fetched: list[str] = []
+        self.forgotten: list[str] = []
 
     def versions(self, base_path: str) -> Found:
         """See ``RemoteStorage``."""
@@ -257,6 +258,10 @@ class FakeRemote:
     def release(self, path: str) -> None:
         """See ``RemoteStorage``."""
         self.here.remove(path)
+
+    def forget(self, base_path: str) -> None:
+        """See ``RemoteStorage``."""
+        self.forgotten.append(base_path)
 
 
 def elsewhere(remote: FakeRemote, threads: Executor | None = None) -> Elsewhere:

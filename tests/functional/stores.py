@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from adlfs import AzureBlobFileSystem
@@ -17,7 +18,6 @@ from tests.functional.servers import free_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     import openvino as ov
@@ -166,4 +166,5 @@ class Azure(Store):
 
 def copies(folder: Path) -> list[Path]:
     """The files of versions that servers have copied, if that is their temporary folder."""
-    return [path for path in (folder / f"tornado-ovms-{os.geteuid()}").rglob("*") if path.is_file()]
+    root = folder / f"tornado-ovms-{os.geteuid()}"
+    return [Path(place, name) for place, _, names in os.walk(root) for name in names]  # also if folders go meanwhile

@@ -7,10 +7,16 @@ import functools
 import http.server
 import io
 import json
+import shutil
+import signal
+import socket
+import socketserver
 import tarfile
 import threading
+import time
 import zipfile
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +24,11 @@ import pytest
 
 from tests import models
 from tests.functional.repository import ALL
-from tests.functional.servers import Server, until, wrapped
+from tests.functional.servers import START_S, Server, until, wrapped
 from tests.functional.stores import BUCKET, Azure, Google, Store, copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 POLL = ("--file_system_poll_wait_seconds", "1")
 
@@ -258,6 +263,19 @@ def test_a_public_bucket(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         assert ask(server) == 1
 
 
+def test_credentials_that_come_late(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A secret may be mounted, or a role be known, after the start: no restart is needed."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    credentials = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    with place.serve() as server:
+        until(lambda: "Forbidden" in verbose(server) or "Access Denied" in verbose(server))
+        credentials.write_text("[default]\naws_access_key_id = somebody\naws_secret_access_key = anything\n")
+        until(lambda: states(server) == {1: "AVAILABLE"})
+    assert "Unclosed" not in server.said()
+
+
 def test_workers_share_copies(place: Place, temporary: Path) -> None:
     """They copy a version once, and all of it goes when the last one ends; what a killed process left, at the next start."""
     with place.serve("--workers", "2") as server:
@@ -276,12 +294,33 @@ def test_workers_share_copies(place: Place, temporary: Path) -> None:
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files; of those in ``short`` only a half comes."""
+    """Serves files; of those in ``short`` only a half comes, those in ``signed`` only to who asks with ``GET``."""
 
     short: frozenset[str] = frozenset()
+    signed: frozenset[str] = frozenset()
 
     def log_message(self, *_args: object) -> None:
         """Say nothing."""
+
+    def do_HEAD(self) -> None:
+        """See the base class."""
+        if self.path in self.signed:
+            self.send_error(403)
+        else:
+            super().do_HEAD()
+
+    def do_GET(self) -> None:
+        """See the base class."""
+        if self.headers["Range"] != "bytes=0-0":
+            super().do_GET()
+            return
+        there = Path(self.translate_path(self.path)).stat()
+        self.send_response(206)
+        self.send_header("Content-Length", "1")
+        self.send_header("Content-Range", f"bytes 0-0/{there.st_size}")
+        self.send_header("Last-Modified", self.date_time_string(int(there.st_mtime)))
+        self.end_headers()
+        self.wfile.write(b"x")
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """See the base class."""
@@ -342,6 +381,99 @@ def test_archives(name: str, web: tuple[str, Path], tmp_path: Path, temporary: P
     assert "secret" not in told
     assert "secret" not in server.said()
     assert not list(temporary.iterdir())
+
+
+def test_copies_of_archives(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:
+    """Are there as long as a model has their URL, and come back when somebody removes them."""
+    url, folder = web
+    pack(folder / "one.zip", tmp_path / "one", v1=1)
+    pack(folder / "two.zip", tmp_path / "two", v2=2)
+    config = tmp_path / "config.json"
+
+    def configure(*names: str) -> None:
+        entries = [{"config": {"name": "m", "base_path": f"{url}/{name}", **ALL}} for name in names]
+        config.write_text(json.dumps({"model_config_list": entries}))
+
+    def there() -> set[str]:
+        return {path.parent.name for path in copies(temporary)}
+
+    configure("one.zip")
+    with Server("--config_path", str(config), *POLL, log=tmp_path / "server.log") as server:
+        assert ask(server) == 1
+        configure("two.zip")
+        until(lambda: ask(server) == 2)
+        until(lambda: there() == {"2"})
+        for slot in temporary.glob("*/*"):
+            shutil.rmtree(slot)
+        until(lambda: there() == {"2"})
+        assert ask(server) == 2
+        assert "does not exist" not in verbose(server)
+        configure()
+        until(lambda: not there())
+        assert not list(temporary.glob("*/*"))
+
+
+def test_a_signed_url(web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its signature may be for ``GET`` alone: changes are seen nevertheless."""
+    url, folder = web
+    monkeypatch.setattr(Handler, "signed", frozenset({"/m.zip?sig=secret"}))
+    pack(folder / "m.zip", tmp_path / "one", v1=1)
+    args = ("--model_name", "m", "--model_path", f"{url}/m.zip?sig=secret", *POLL)
+    with Server(*args, log=tmp_path / "server.log") as server:
+        assert ask(server) == 1
+        pack(folder / "m.zip", tmp_path / "two", v2=2, v3=3)
+        until(lambda: ask(server) == 3)
+
+
+class Trickle(http.server.BaseHTTPRequestHandler):
+    """Has an archive that comes in small pieces, for a long time."""
+
+    begun = threading.Event()
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+    def do_HEAD(self) -> None:
+        """See the base class."""
+        self.send_response(200)
+        self.send_header("Content-Length", "5000000")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        """See the base class."""
+        self.do_HEAD()
+        with contextlib.suppress(OSError):
+            for _ in range(600):
+                self.wfile.write(b"x" * 1000)
+                self.begun.set()
+                time.sleep(0.05)
+
+
+def test_the_end_while_stores_are_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listings of one store that hang, and a download of which a little comes, do not hold it up."""
+    with (
+        socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickle) as slow,
+        socket.create_server(("127.0.0.1", 0)) as mute,
+        contextlib.ExitStack() as closing,
+    ):
+        thread = threading.Thread(target=slow.serve_forever)
+        thread.start()
+        closing.callback(thread.join)
+        closing.callback(slow.shutdown)
+        for name, value in Store(tmp_path / "none").environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("S3_ENDPOINT", f"127.0.0.1:{mute.getsockname()[1]}")
+        paths = [f"http://127.0.0.1:{slow.server_address[1]}/m.tar", *(f"s3://{BUCKET}/{name}" for name in "abc")]
+        entries = [{"config": {"name": f"m{place}", "base_path": path}} for place, path in enumerate(paths)]
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"model_config_list": entries}))
+        with Server("--config_path", str(config), ready=False, log=tmp_path / "server.log") as server:
+            mute.settimeout(START_S)
+            for _ in "abc":
+                closing.enter_context(mute.accept()[0])
+            assert Trickle.begun.wait(START_S)
+            server.process.send_signal(signal.SIGTERM)
+            until(lambda: server.process.poll() is not None, within_s=5)
 
 
 def test_archives_that_lead_out(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:

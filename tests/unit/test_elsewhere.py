@@ -55,6 +55,46 @@ def test_what_was_seen_last_counts() -> None:
     asyncio.run(script())
 
 
+def test_a_look_that_nobody_waits_for() -> None:
+    """Goes on, and is the only one of its repository, also if that is wanted again; what it has found is forgotten."""
+
+    class Slow(FakeRemote):
+        looks = 0
+
+        def versions(self, base_path: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+            self.looks += 1
+            self.gate.wait()
+            return super().versions(base_path)
+
+    async def script() -> None:
+        remote = Slow()
+        remote.folders[URL] = {1: 0}
+        told = asyncio.Event()
+        with ThreadPoolExecutor(2) as threads:
+            there = elsewhere(remote, threads)
+            there.on_late = told.set
+            remote.gate.clear()
+            for wanted in ([URL], [], [URL], []):
+                await there.folders(wanted, 0)
+                await there.keep(())
+            early = list(remote.forgotten)
+            remote.gate.set()
+            await told.wait()
+            assert remote.looks == 1
+            assert not early
+            for _ in range(2):
+                await there.folders([], 0)
+                await there.keep(())
+            assert remote.forgotten == [URL]
+            remote.folders[URL] = Failure(Code.PATH_INVALID)
+            assert isinstance((await there.folders([URL], None))[URL], Failure)
+            await there.folders([], 0)
+            await there.keep(())
+            assert remote.forgotten == [URL, URL]
+
+    asyncio.run(script())
+
+
 def test_a_version_serves_until_its_successor_is_copied() -> None:
     """The pass ends meanwhile; the next one that is made afterwards loads it, and the old copy goes."""
 

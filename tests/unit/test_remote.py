@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,6 +196,42 @@ def test_a_client_that_is_not_installed(stage: Stage) -> None:
 
     with pytest.raises(Failure, match=r"pip install 'tornado-ovms\[s3\]'"):
         stage.make(refuse).versions(URL)
+
+
+def test_one_client_for_each_store(stage: Stage) -> None:
+    """However many threads come first: ``close`` has to reach all that are at work."""
+    made: list[Used] = []
+    is_second, has_listed = threading.Event(), threading.Event()
+
+    class Used(FakeStore):
+        uses = 0
+        is_closed = False
+
+        def list(self, path: str) -> list[Item]:
+            self.uses += 1
+            return super().list(path)
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    def make(_address: Address) -> FakeStore:
+        made.append(Used())
+        if len(made) == 1:
+            is_second.wait()
+            return made[0]
+        is_second.set()
+        has_listed.wait()
+        return made[1]
+
+    storage = stage.make(make)
+    with ThreadPoolExecutor(2) as threads:
+        looks = [threads.submit(storage.versions, URL) for _ in range(2)]
+        next(as_completed(looks)).result()
+        has_listed.set()
+        for look in looks:
+            look.result()
+    storage.close()
+    assert [(store.uses, store.is_closed) for store in made] == [(2, True), (0, False)]
 
 
 def test_the_end(stage: Stage) -> None:

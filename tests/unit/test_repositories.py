@@ -17,6 +17,7 @@ from tornado_ovms.core.status import Code, Failure
         ("gs://bucket/a", Address("gs", "", "bucket/a")),
         ("az://container/a", Address("az", "", "container/a")),
         ("https://host/a.TGZ?sig=x", Address("https", "", "https://host/a.TGZ?sig=x")),
+        ("http://me:p%2F@[::1]:80/a.tar", Address("http", "", "http://me:p%2F@[::1]:80/a.tar")),
     ],
 )
 def test_urls_are_read(base_path: str, expected: Address) -> None:
@@ -31,6 +32,8 @@ def test_urls_are_read(base_path: str, expected: Address) -> None:
         ("s3://minio:9000", Code.PATH_INVALID),
         ("s3://bucket/../other", Code.PATH_INVALID),
         ("http://host/folder", Code.PATH_INVALID),
+        ("http:///m.zip", Code.PATH_INVALID),
+        ("http://me:p/ss@host/m.zip", Code.PATH_INVALID),
         ("azfs://share/m", Code.NOT_SUPPORTED_HERE),
         ("file:///etc", Code.NOT_SUPPORTED_HERE),
     ],
@@ -47,6 +50,22 @@ def test_nothing_secret_is_told() -> None:
     assert scrub("GET https://a:b@h/x?sig=1&se=2: no") == "GET https://***@h/x?*** no"
     assert reason(ValueError("at https://a:b@h/x?sig=1\nRequestId: 7")) == "ValueError: at https://***@h/x?***"
     assert reason(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:p/ss@host/m.zip", "https://***@host/m.zip"),
+        ("https://me:p#ss@host/m.zip", "https://***@host/m.zip"),
+        ("https://me:p@ss@host/m.zip", "https://***@host/m.zip"),
+        ("https://me:p?ss@host/m.zip", "https://***"),
+        ("https://host/m.zip?sig=p@ss", "https://***"),
+        ("https://me:p@host/m.zip?sig=ss", "https://***@host/m.zip?***"),
+    ],
+)
+def test_passwords_that_are_not_quoted(url: str, shown: str) -> None:
+    """Are not told either, nor a part of them."""
+    assert scrub(f"GET {url} failed") == f"GET {shown} failed"
 
 
 def test_files_make_versions() -> None:

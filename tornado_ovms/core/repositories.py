@@ -27,8 +27,11 @@ MAX_REASON: Final = 300
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST: Final = re.compile(r"[0-9A-Za-z.-]+:[0-9]+")
+_AUTHORITY: Final = re.compile(r"([^/?#]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(:[0-9]+)?(?=[/?#])")
 _VERSION: Final = re.compile(r"[1-9][0-9]*", re.ASCII)
-_USER: Final = re.compile(r"(?<=://)[^/?#\s]*@")
+_UNCLEAR: Final = re.compile(r"(?<=://)[^\s?]*\?\S*@\S*")
+"""Either the password has a question mark, or the query an at sign."""
+_USER: Final = re.compile(r"(?<=://)\S*@")
 _QUERY: Final = re.compile(r"\?[^\s'\"]+")
 
 
@@ -75,8 +78,8 @@ def parse_address(base_path: str) -> Address:
     Address(scheme='s3', endpoint='minio:9000', path='bucket/resnet')
 
     Raises:
-        Failure: PATH_INVALID if it climbs, names no bucket, or an archive of another kind; NOT_SUPPORTED_HERE for any
-            other scheme.
+        Failure: PATH_INVALID if it climbs, names no bucket or no host, or an archive of another kind; NOT_SUPPORTED_HERE
+            for any other scheme.
     """
     scheme, _, rest = base_path.partition("://")
     scheme = scheme.lower()
@@ -84,6 +87,10 @@ def parse_address(base_path: str) -> Address:
     if climbs(rest):
         raise Failure(Code.PATH_INVALID, f"Path {shown} escape with .. is forbidden.")
     if scheme in ("http", "https"):
+        if not _AUTHORITY.match(rest):  # who opens it would tell a part of the password as a strange port
+            raise Failure(
+                Code.PATH_INVALID, f"{shown}: expected host or host:port; in a password / is %2F, ? is %3F, # is %23"
+            )
         if not re.split(r"[?#]", rest)[0].lower().endswith(ARCHIVES):
             raise Failure(Code.PATH_INVALID, f"{shown}: expected an archive ({', '.join(ARCHIVES)})")
         return Address(scheme, "", base_path)
@@ -103,10 +110,12 @@ def parse_address(base_path: str) -> Address:
 def scrub(text: str) -> str:
     """A text without what may be secret in its URLs: names and passwords, and queries, which may be signatures.
 
+    A password may have any character, also one that should have been written otherwise.
+
     >>> scrub("https://me:secret@host/m.zip?sig=abc failed")
     'https://***@host/m.zip?*** failed'
     """
-    return _QUERY.sub("?***", _USER.sub("***@", text))
+    return _QUERY.sub("?***", _USER.sub("***@", _UNCLEAR.sub("***", text)))
 
 
 def reason(error: BaseException) -> str:

@@ -48,6 +48,7 @@ class Elsewhere:
         self.on_late: Callable[[], None] = _nobody
         self._looks: dict[str, asyncio.Future[Found]] = {}
         self._last: dict[str, Found | Failure] = {}
+        self._wanted: frozenset[str] = frozenset()
         self._fetches: dict[str, asyncio.Future[None]] = {}
         self._here: set[str] = set()
 
@@ -55,12 +56,10 @@ class Elsewhere:
         """What repositories hold, or why that cannot be seen; what was seen last of one that does not answer in time.
 
         Args:
-            base_paths: all that are wanted; others are forgotten.
+            base_paths: all that are wanted; ``keep`` forgets others.
             wait_s: how long their answers are waited for; None if as long as it takes.
         """
-        for known in (self._looks, self._last):
-            for path in known.keys() - set(base_paths):
-                del known[path]
+        self._wanted = frozenset(base_paths)
         begun = [path for path in base_paths if path not in self._looks]
         loop = asyncio.get_running_loop()
         for path in begun:
@@ -105,14 +104,30 @@ class Elsewhere:
         return True
 
     async def keep(self, paths: Collection[str]) -> None:
-        """Remove the copies of versions that are not wanted any more; ``paths`` are those of all others."""
+        """Remove the copies of versions and archives that are not wanted any more; ``paths`` are those of all other versions."""
         for path in self._fetches.keys() - set(paths):
             if self._fetches[path].done() and self._fetches.pop(path).exception() is None:
                 self._here.add(path)
         gone = self._here - set(paths)
         self._here -= gone
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(self._listers, self._storage.release, path) for path in gone))
+        await asyncio.gather(
+            *(loop.run_in_executor(self._listers, self._storage.release, path) for path in gone),
+            *(loop.run_in_executor(self._listers, self._storage.forget, path) for path in self._forget()),
+        )
+
+    def _forget(self) -> list[str]:
+        """Forget repositories that are not wanted any more, and tell which; one that is being looked at comes later."""
+        gone = [
+            path
+            for path in (self._looks.keys() | self._last.keys()) - self._wanted
+            if path not in self._looks or self._looks[path].done()
+        ]
+        for path in gone:
+            if look := self._looks.pop(path, None):
+                look.exception()  # of no interest, as asyncio is told hereby
+            self._last.pop(path, None)
+        return gone
 
     def _tell(self, _ended: object) -> None:
         self.on_late()

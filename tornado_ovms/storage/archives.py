@@ -28,6 +28,9 @@ SILENCE_S: Final = 10.0
 
 CHUNK: Final = 1 << 20
 
+NO_HEAD: Final = (403, 405, 501)
+"""What servers say that want to be asked otherwise: a signature may be for ``GET`` alone."""
+
 
 class Stamp(NamedTuple):
     """By what an archive is known again: what its server says of it."""
@@ -61,7 +64,13 @@ class Web:
         Raises:
             OSError: it is not there (HTTPError), or its server cannot be reached.
         """
-        with self._open(url, "HEAD") as answer:
+        try:
+            with self._open(url, "HEAD") as answer:
+                return _stamp(answer)
+        except urllib.error.HTTPError as error:
+            if error.code not in NO_HEAD:
+                raise
+        with self._open(url, "GET", Range="bytes=0-0") as answer:
             return _stamp(answer)
 
     def download(self, url: str, target: Path, expected: Stamp, room: int) -> None:
@@ -76,7 +85,7 @@ class Web:
                 raise ArchiveError("the archive has changed while it was fetched")
             if expected.size and int(expected.size) > room:
                 raise ArchiveError(f"the archive has {expected.size} bytes, {room} are free on disk")
-            while chunk := answer.read(CHUNK):
+            while chunk := answer.read1(CHUNK):  # what has come by now; read() waits until it is so much
                 if self._is_closed:
                     raise CancelledError
                 file.write(chunk)
@@ -84,15 +93,16 @@ class Web:
                 raise ArchiveError(f"the archive came short: expected {expected.size} bytes, found {file.tell()}")
 
     def close(self) -> None:
-        """Give up what is under way, at its next chunk. Any thread."""
+        """Give up downloads, as soon as something comes, or nothing has for ``SILENCE_S``. Any thread."""
         self._is_closed = True
 
-    def _open(self, url: str, method: str) -> Any:
+    def _open(self, url: str, method: str, **headers: str) -> Any:
         if self._is_closed:
             raise CancelledError
         parts = urllib.parse.urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
-        request = urllib.request.Request(parts._replace(netloc=host, fragment="").geturl(), method=method)  # noqa: S310
+        plain = parts._replace(netloc=host, fragment="").geturl()
+        request = urllib.request.Request(plain, headers=headers, method=method)  # noqa: S310
         if parts.username is not None:
             user = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
             # Unredirected: a redirect to another host does not take it along.
@@ -102,7 +112,8 @@ class Web:
 
 def _stamp(answer: Any) -> Stamp:
     headers = answer.headers
-    return Stamp(headers.get("ETag", ""), headers.get("Last-Modified", ""), headers.get("Content-Length", ""))
+    whole = headers.get("Content-Range", "").rpartition("/")[2]  # of an answer that has a part
+    return Stamp(headers.get("ETag", ""), headers.get("Last-Modified", ""), whole or headers.get("Content-Length", ""))
 
 
 def unpack(archive: Path, folder: Path, room: int) -> None:

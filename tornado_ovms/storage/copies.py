@@ -1,8 +1,8 @@
 """Copies of versions on this machine's disk: complete or not there, shared by the processes of a server.
 
-Each copy has a folder, which is its lock, too: who fills or removes it locks it alone, who needs it shares the lock. The system
-gives locks back when a process dies, so that what a killed one has left can be told from what is in use. Any thread; no two
-may take or give up one copy at the same time.
+Each copy lies in a slot, a folder which is its lock, too: who fills or removes it locks it alone, who needs it shares the lock.
+The system gives locks back when a process dies, so that what a killed one has left can be told from what is in use. Any thread;
+no two may take or give up one slot at the same time.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PRIVATE: Final = 0o700
 PARTIAL: Final = "partial"
 """What a copy is called while it is made; then it is renamed."""
 
-
 PAUSE_S: Final = 0.02
+"""A slot that another process is about to fill, or has removed, is looked at again after so long."""
 
 
 class Copies:
@@ -40,11 +40,11 @@ class Copies:
 
     def __init__(self, parent: str | None = None) -> None:
         self._parent = Path(parent or tempfile.gettempdir())
-        self._held: dict[str, int] = {}
+        self._held: dict[Path, int] = {}
         self._root: Path | None = None
 
-    def path(self, key: str, name: str) -> Path:
-        """Where the copy of a version is, or will be; ``key`` stands for the content, ``name`` is what the folder is called.
+    def slot(self, key: str) -> Path:
+        """Where the copy with a content is, or will be; ``key`` stands for the content.
 
         Raises:
             OSError: there is no folder for copies, and none can be made.
@@ -52,39 +52,40 @@ class Copies:
         if self._root is None:
             self._root = _open_root(self._parent)
             _sweep(self._root)
-        return self._root / key / name
+        return self._root / key
 
     def free_bytes(self) -> int:
         """How much room there is."""
         return shutil.disk_usage(self._root or self._parent).free
 
-    def take(self, path: Path, fill: Callable[[Path], None]) -> None:
+    def take(self, slot: Path, name: str, fill: Callable[[Path], None]) -> None:
         """Make sure that a copy is there, and stays until it is given up. Waits for another process that makes it.
 
         Args:
-            path: as ``path`` gave it.
+            slot: as ``slot`` gave it.
+            name: what the folder with the content is called in it.
             fill: makes the content in a folder that is empty; what it raises goes on, and leaves nothing.
         """
-        slot = path.parent
-        if slot.name in self._held and path.exists():
+        path = slot / name
+        if slot in self._held and path.exists():
             return
-        descriptor = self._held.pop(slot.name, None)
+        descriptor = self._held.pop(slot, None)
         if descriptor is not None:  # somebody has removed it
             os.close(descriptor)
-        self._held[slot.name] = _take(slot, path, fill)
+        self._held[slot] = _take(slot, path, fill)
 
-    def give_up(self, path: Path) -> None:
+    def give_up(self, slot: Path) -> None:
         """A copy is not needed any more: it is removed, unless another process needs it."""
-        descriptor = self._held.pop(path.parent.name, None)
+        descriptor = self._held.pop(slot, None)
         if descriptor is not None:
-            _remove_if_unused(path.parent, descriptor)
+            _remove_if_unused(slot, descriptor)
             os.close(descriptor)
 
     def close(self) -> None:
         """Give up all of them."""
         if self._root is not None:
-            for key in list(self._held):
-                self.give_up(self._root / key / PARTIAL)
+            for slot in list(self._held):
+                self.give_up(slot)
             with contextlib.suppress(OSError):  # another process has copies in it
                 self._root.rmdir()
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import threading
 import time
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import CancelledError, Future, wait
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tornado_ovms.core.repositories import Address, Item
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
 CONNECT_S: Final = 5.0
@@ -28,10 +28,26 @@ SILENCE_S: Final = 20.0
 """A download of which nothing has come for so long is given up."""
 
 STEP_S: Final = 1.0
+"""How often it is looked whether something has come."""
+
+RENEWAL_S: Final = 5.0
+"""A client that is refused serves at least so long: another one costs 0.2 s of CPU time."""
+
+UNAUTHORIZED: Final = 401
+"""What Google's client tells as the code of an error; Amazon's raises a PermissionError."""
+
+
+class _Client(NamedTuple):
+    """One of fsspec's file systems, and when it was opened."""
+
+    files: Any
+    opened_s: float
 
 
 class ObjectStore:
-    """One store: an endpoint with the credentials of the environment.
+    """One store: an endpoint with the credentials of the environment, or without any for public buckets.
+
+    Credentials may come later, or change. Clients remember that there were none, so one that is refused is replaced.
 
     Args:
         address: of any repository in it.
@@ -43,7 +59,8 @@ class ObjectStore:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._files = _OPENERS[address.scheme](address, anonymous=False)
+        self._lock = threading.Lock()
+        self._client = self._open(anonymous=False)
         self._under_way: set[Future[Any]] = set()
         self._is_closed = False
 
@@ -54,13 +71,8 @@ class ObjectStore:
             FileNotFoundError: the bucket is not there.
             Exception: whatever the library says.
         """
-        try:
-            found = self._wait(self._files._find(path, detail=True), LIST_S)  # noqa: SLF001 - fsspec's asynchronous side
-        except Exception as error:
-            if type(error).__name__ != "NoCredentialsError":
-                raise
-            self._files = _OPENERS[self._address.scheme](self._address, anonymous=True)  # a public bucket
-            found = self._wait(self._files._find(path, detail=True), LIST_S)  # noqa: SLF001 - as above
+        begun_s = time.monotonic()
+        found = self._ask(lambda files: files._find(path, detail=True), lambda: begun_s, LIST_S)  # noqa: SLF001 - fsspec's asynchronous side
         infos = found.items() if isinstance(found, dict) else ()
         prefix = f"{path}/"
         return [
@@ -78,24 +90,17 @@ class ObjectStore:
         from fsspec.callbacks import Callback  # noqa: PLC0415 - an extra
 
         class Heard(Callback):  # type: ignore[misc] # it has no annotations
-            last = time.monotonic()
+            last_s = time.monotonic()
 
             def call(self, *_args: Any, **_kwargs: Any) -> None:
-                self.last = time.monotonic()
+                self.last_s = time.monotonic()
 
         heard = Heard()
-        future = self._begin(self._files._get_file(path, str(target), callback=heard))  # noqa: SLF001 - as above
-        try:
-            while True:
-                try:
-                    future.result(STEP_S)
-                except NotYet:
-                    if future.done() or time.monotonic() - heard.last > SILENCE_S:
-                        raise TimeoutError(f"nothing has come for {SILENCE_S:.0f} s") from None
-                else:
-                    return
-        finally:
-            self._end(future)
+        self._ask(
+            lambda files: files._get_file(path, str(target), callback=heard),  # noqa: SLF001 - as above
+            lambda: heard.last_s,
+            SILENCE_S,
+        )
 
     def close(self) -> None:
         """Give up what is under way, and take nothing more. Any thread."""
@@ -103,28 +108,59 @@ class ObjectStore:
         for future in list(self._under_way):
             future.cancel()
 
-    def _wait(self, work: Coroutine[Any, Any, Any], within_s: float) -> Any:
-        future = self._begin(work)
-        try:
-            return future.result(within_s)
-        except NotYet:
-            if future.done():
-                raise
-            raise TimeoutError(f"no answer within {within_s:.0f} s") from None
-        finally:
-            self._end(future)
+    def _ask(
+        self, begin: Callable[[Any], Coroutine[Any, Any, Any]], heard_s: Callable[[], float], patience_s: float
+    ) -> Any:
+        """What the store answers, to another client if need be.
 
-    def _begin(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        if self._is_closed:
-            work.close()
-            raise CancelledError
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._files.loop)
+        Args:
+            begin: asks a client.
+            heard_s: when something has come of the answer.
+            patience_s: how long after that more is waited for.
+        """
+        client = self._client
+        while True:
+            try:
+                return self._wait(begin(client.files), client.files.loop, heard_s, patience_s)
+            except Exception as error:
+                successor = self._successor(client, error)
+                if successor is None:
+                    raise
+                client = successor
+
+    def _successor(self, client: _Client, error: Exception) -> _Client | None:
+        """Which client may get another answer than this error: one without credentials, or with those that are there now."""
+        lacks_credentials = type(error).__name__ == "NoCredentialsError"
+        is_refused = isinstance(error, PermissionError) or getattr(error, "code", None) == UNAUTHORIZED
+        with self._lock:
+            if not lacks_credentials and not (is_refused and time.monotonic() - client.opened_s > RENEWAL_S):
+                return None
+            if client is self._client:  # else another thread was quicker
+                self._client = self._open(anonymous=lacks_credentials)
+            return self._client
+
+    def _open(self, *, anonymous: bool) -> _Client:
+        return _Client(_OPENERS[self._address.scheme](self._address, anonymous=anonymous), time.monotonic())
+
+    def _wait(
+        self,
+        work: Coroutine[Any, Any, Any],
+        loop: asyncio.AbstractEventLoop,
+        heard_s: Callable[[], float],
+        patience_s: float,
+    ) -> Any:
+        future = asyncio.run_coroutine_threadsafe(work, loop)
         self._under_way.add(future)
-        return future
-
-    def _end(self, future: Future[Any]) -> None:
-        future.cancel()
-        self._under_way.discard(future)
+        try:
+            if self._is_closed:  # which may have come before the future was known
+                raise CancelledError
+            while not wait([future], STEP_S).done:
+                if time.monotonic() - heard_s() > patience_s:
+                    raise TimeoutError(f"nothing has come for {patience_s:.0f} s")
+            return future.result()
+        finally:
+            future.cancel()
+            self._under_way.discard(future)
 
 
 def _item(name: str, info: dict[str, Any]) -> Item:

@@ -34,7 +34,8 @@ YOUNG_S: Final = 2.0
 CONTENT: Final = "content"
 """What the folder of an unpacked archive is called."""
 
-EXTRAS: Final = {"s3": "s3", "gs": "gs", "az": "az"}
+EXTRAS: Final = ("s3", "gs", "az")
+"""Schemes of stores; each needs the extra of that name."""
 
 MISSING: Final = 404
 
@@ -65,7 +66,7 @@ class RemoteStorage:
         self._pause = pause
         self._stores: dict[tuple[str, str], ObjectStore] = {}
         self._web = Web()
-        self._archives: dict[str, tuple[Stamp, Path]] = {}
+        self._archives: dict[str, Path] = {}
         self._is_closed = False
 
     def versions(self, base_path: str) -> Found:
@@ -95,13 +96,19 @@ class RemoteStorage:
             return  # unpacked when it was listed
         number, fingerprint = blueprint.key.version, blueprint.fingerprint
         try:
-            self._copies.take(Path(blueprint.path), lambda folder: self._copy(address, number, fingerprint, folder))
+            path = Path(blueprint.path)
+            self._copies.take(path.parent, path.name, lambda to: self._copy(address, number, fingerprint, to))
         except (Exception, CancelledError) as error:
             raise _failure(error, f"{base_path} version {number}", address.scheme) from error
 
     def release(self, path: str) -> None:
-        """The copy of a version is not wanted any more."""
-        self._copies.give_up(Path(path))
+        """The copy of a version is not wanted any more; one out of an archive stays with that."""
+        self._copies.give_up(Path(path).parent)
+
+    def forget(self, base_path: str) -> None:
+        """The versions at a URL are not asked for any more: if it is an archive, its copy goes."""
+        if slot := self._archives.pop(base_path, None):
+            self._copies.give_up(slot)
 
     def close(self) -> None:
         """End calls that are under way; none may follow. Any thread, also the event loop's."""
@@ -117,7 +124,7 @@ class RemoteStorage:
     def _store(self, address: Address) -> ObjectStore:
         place = address.scheme, address.endpoint
         if place not in self._stores:
-            self._stores[place] = self._open_store(address)
+            self._stores.setdefault(place, self._open_store(address))  # another thread may have been quicker
         if self._is_closed:
             raise CancelledError
         return self._stores[place]
@@ -131,7 +138,7 @@ class RemoteStorage:
         for number, files in found.items():
             fingerprint = _fingerprint(files)
             key = blake2b(repr((base_path, fingerprint)).encode(), digest_size=16).hexdigest()
-            versions[number] = VersionFolder(str(self._copies.path(key, str(number))), fingerprint)
+            versions[number] = VersionFolder(str(self._copies.slot(key) / str(number)), fingerprint)
         if not versions:
             warnings.append(f"No version found for model in path: {scrub(base_path)}")
         return Found(versions, tuple(warnings))
@@ -167,15 +174,13 @@ class RemoteStorage:
     def _archive(self, url: str) -> Path:
         """The folder with the newest content of an archive."""
         stamp = self._web.stamp(url)
-        known = self._archives.get(url)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        path = self._copies.path(blake2b(repr((url, stamp)).encode(), digest_size=16).hexdigest(), CONTENT)
-        self._copies.take(path, lambda folder: self._unpack(url, stamp, folder))
-        self._archives[url] = stamp, path
-        if known is not None:
-            self._copies.give_up(known[1])
-        return path
+        slot = self._copies.slot(blake2b(repr((url, stamp)).encode(), digest_size=16).hexdigest())
+        self._copies.take(slot, CONTENT, lambda folder: self._unpack(url, stamp, folder))
+        before = self._archives.get(url, slot)
+        self._archives[url] = slot
+        if before != slot:
+            self._copies.give_up(before)
+        return slot / CONTENT
 
     def _unpack(self, url: str, stamp: Stamp, folder: Path) -> None:
         archive = folder.with_name("archive")
@@ -204,7 +209,7 @@ def _failure(error: BaseException, where: str, scheme: str) -> Failure:
     if isinstance(error, ImportError):
         return Failure(
             Code.NOT_SUPPORTED_HERE,
-            f"{shown}: its client is not installed: pip install 'tornado-ovms[{EXTRAS[scheme]}]'",
+            f"{shown}: its client is not installed: pip install 'tornado-ovms[{scheme}]'",
         )
     if isinstance(error, FileNotFoundError) or getattr(error, "code", None) == MISSING:
         return Failure(Code.PATH_INVALID, f"Directory does not exist: {shown}")
