@@ -191,6 +191,9 @@ class _Supervisor:
         reader, writer = await asyncio.open_connection(sock=ours)
         line = asyncio.ensure_future(self._hub.serve(index, reader, writer))
         code = await process.wait()
+        # What it has started and left behind holds its end of the line, which would never end.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         await line
         del self._processes[index]
         return code

@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WORKERS = 3
+
+LEFT_BEHIND = """
+import os, time
+if "TORNADO_OVMS_WORKER" in os.environ:
+    if child := os.fork():
+        print("left behind", child, flush=True)
+    else:
+        time.sleep(600)
+        os._exit(0)
+"""
 ROW = [[0.0] * 10]
 
 
@@ -156,6 +166,22 @@ def test_a_worker_that_dies_is_replaced_and_nothing_counted_is_lost(server: Serv
     until(lambda: len(re.findall("Started REST server at", server.said())) == WORKERS + 1)
     assert {value(server) for _ in range(50)} == {1.0}
     assert counted(server) == 150
+
+
+def test_what_a_worker_leaves_behind_is_ended(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that it has forked, and that has its files open, keeps no other one from taking its place."""
+    (tmp_path / "sitecustomize.py").write_text(LEFT_BEHIND, "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with Server("--config_path", str(repository.config), "--workers", "2", log=repository.aside()) as server:
+        left = int(re.findall(r"left behind (\d+)", server.said())[0])
+        for victim in workers(server):
+            os.kill(victim, signal.SIGKILL)
+            until(lambda victim=victim: victim not in workers(server))  # type: ignore[misc]
+        until(lambda: len(re.findall("Started REST server at", server.said())) == 4)
+        assert not Path(f"/proc/{left}").exists()
+        assert {value(server) for _ in range(20)} == {1.0}
 
 
 def test_one_that_dies_again_and_again_is_waited_for(server: Server) -> None:

@@ -23,7 +23,7 @@ back. Then the clients of the beginning ask again. Ends with a table and a verdi
 broken. Nothing else should run on the machine meanwhile."""
 
 EPILOG: Final = """\
-models:  slow      a number in, a number out, some 10 ms of matrix products between: --max_queue refuses
+models:  slow      a number in, a number out, 10 to 20 ms of matrix products between: --max_queue refuses
          quick     10 floats and an addition, which the event loop does itself: nothing waits in line there, so that
                    --max_connections is what refuses, for half of what a prediction costs: try --times 2
 

@@ -62,7 +62,7 @@ class Subject:
 
 SUBJECTS: Final = {
     "slow": Subject(
-        lambda: models.slow(512, 12), [0.5], ("--nireq", "2", "--max_queue", "4"), 6, "2 inferred, 4 in line"
+        lambda: models.slow(1024, 4), [0.5], ("--nireq", "2", "--max_queue", "4"), 6, "2 inferred, 4 in line"
     ),
     "quick": Subject(models.adder, [0.5] * 10, ("--max_connections", "50"), 50, "50 connections"),
 }
