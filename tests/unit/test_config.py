@@ -27,6 +27,8 @@ from tornado_ovms.core.status import TABLE, Code, Failure
 from tornado_ovms.core.tensors import ANY, AUTO, Dim, Layout, LayoutChange, Shape
 
 PLACE = "/model_config_list/0/config"
+NO_NUL = st.characters(exclude_characters="\0")
+"""A text with a NUL refuses the whole file."""
 
 
 def read(*configs: object, **top: object) -> Config:
@@ -370,11 +372,12 @@ def test_a_file_may_list_nothing() -> None:
 
 @given(
     st.fixed_dictionaries(
-        {"name": st.text(max_size=2)},
+        {"name": st.text(NO_NUL, max_size=2)},
         optional={
-            "base_path": st.text(max_size=5),
+            "base_path": st.text(NO_NUL, max_size=5),
             "batch_size": st.integers(0, 9) | st.text("0123456789:-auto ", max_size=5),
-            "shape": st.text("(),:-0123auto ", max_size=9) | st.dictionaries(st.text(max_size=2), st.text(max_size=5)),
+            "shape": st.text("(),:-0123auto ", max_size=9)
+            | st.dictionaries(st.text(NO_NUL, max_size=2), st.text(NO_NUL, max_size=5)),
             "layout": st.text("NCHW.?: x", max_size=9),
             "stateful": st.booleans(),
             "max_sequence_number": st.integers(0, 2**33),
