@@ -306,7 +306,9 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_characters="\0"), max_size=3),  # with a NUL it is no document at all
+    | st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=3
+    ),  # with a NUL it is no document at all
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(
