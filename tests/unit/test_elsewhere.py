@@ -19,13 +19,20 @@ from tornado_ovms.serving.warmup import WarmUp
 URL = "s3://bucket/m"
 
 
+class Slow(FakeRemote):
+    """Listings wait at ``gate``, too; ``looks`` counts them."""
+
+    looks = 0
+
+    def versions(self, base_path: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        """See ``RemoteStorage``."""
+        self.looks += 1
+        self.gate.wait()
+        return super().versions(base_path)
+
+
 def test_what_was_seen_last_counts() -> None:
     """Of a store that does not answer in time; when it has, that is told."""
-
-    class Slow(FakeRemote):
-        def versions(self, base_path: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
-            self.gate.wait()
-            return super().versions(base_path)
 
     async def script() -> None:
         remote = Slow()
@@ -57,14 +64,6 @@ def test_what_was_seen_last_counts() -> None:
 
 def test_a_look_that_nobody_waits_for() -> None:
     """Goes on, and is the only one of its repository, also if that is wanted again; what it has found is forgotten."""
-
-    class Slow(FakeRemote):
-        looks = 0
-
-        def versions(self, base_path: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
-            self.looks += 1
-            self.gate.wait()
-            return super().versions(base_path)
 
     async def script() -> None:
         remote = Slow()

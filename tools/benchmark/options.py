@@ -69,7 +69,8 @@ def _listed(known: tuple[str, ...], text: str) -> tuple[str, ...]:
     return words
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number of at least 1, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
@@ -89,8 +90,8 @@ def parse(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--check", action="store_true", help="only ask every server for right answers")
     parser.add_argument("--servers", type=lambda text: _listed(SERVERS, text), metavar="A,B", help="only these")
     parser.add_argument("--only", type=lambda text: _listed(WORK, text), metavar="A,B", help="only this work")
-    parser.add_argument("--rounds", type=_positive, metavar="N", help=f"medians are over so many ({ROUNDS})")
-    parser.add_argument("--seconds", type=_positive, metavar="S", help=f"of each run ({SECONDS})")
+    parser.add_argument("--rounds", type=positive, metavar="N", help=f"medians are over so many ({ROUNDS})")
+    parser.add_argument("--seconds", type=positive, metavar="S", help=f"of each run ({SECONDS})")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="models, logs, results (.bench)")
     parser.add_argument(
         "--environments", type=Path, metavar="FOLDER", help="other servers' environments are here; install nothing"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+from tools.benchmark.options import ROOT, positive
 
 MODELS: Final = ("slow", "quick")
 SECONDS: Final = 60
@@ -41,13 +41,6 @@ class Options:
     folder: Path = ROOT / ".bench"
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
-
-
 def parse(arguments: list[str] | None = None) -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -58,9 +51,9 @@ def parse(arguments: list[str] | None = None) -> Options:
         allow_abbrev=False,
     )
     parser.add_argument("--model", choices=MODELS, default=Options.model, help=f"({Options.model})")
-    parser.add_argument("--seconds", type=_positive, metavar="S", default=SECONDS, help=f"of overload ({SECONDS})")
-    parser.add_argument("--workers", type=_positive, metavar="N", default=1, help="processes of the server (1)")
-    parser.add_argument("--times", type=_positive, metavar="N", default=TIMES, help=f"the rate it can keep ({TIMES})")
+    parser.add_argument("--seconds", type=positive, metavar="S", default=SECONDS, help=f"of overload ({SECONDS})")
+    parser.add_argument("--workers", type=positive, metavar="N", default=1, help="processes of the server (1)")
+    parser.add_argument("--times", type=positive, metavar="N", default=TIMES, help=f"the rate it can keep ({TIMES})")
     parser.add_argument("--folder", type=Path, default=Options.folder, help="model and logs (.bench)")
     found = parser.parse_args(arguments)
     return Options(found.model, found.seconds, found.workers, found.times, found.folder.resolve())
