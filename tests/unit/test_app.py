@@ -16,8 +16,10 @@ from tests.fakes import InlineExecutor
 from tornado_ovms.core import metric_families as families
 from tornado_ovms.core.settings import CorsSettings, LoadLimits
 from tornado_ovms.core.status import Code, Failure
-from tornado_ovms.http.app import LINE_BYTES, Edge, Exchange, read_timeout
+from tornado_ovms.http.app import Edge
+from tornado_ovms.http.exchange import Exchange
 from tornado_ovms.http.listener import LARGE_READ, SMALL_READ
+from tornado_ovms.http.negotiation import LINE_BYTES
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.admission import Admission
@@ -589,10 +591,3 @@ def test_a_timeout_that_is_none(text: str) -> None:
     connection, plane = play(Reply(200, []), headers=headers)
     assert (connection.status, connection.closed, plane.bodies) == (400, False, [])
     assert b"Expected: a whole number of milliseconds above 0; Actual: " in connection.body
-
-
-def test_the_longest_timeout() -> None:
-    """A client may wait for as long as it likes; timers may not."""
-    assert read_timeout("9" * 19, 0) == 86400
-    assert read_timeout("9" * 19, 7) == 7
-    assert read_timeout(None, 7) == 7

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from http.client import responses
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders, ResponseStartLine, parse_response_start_line
 
 from tornado_ovms.core.settings import CorsSettings
-from tornado_ovms.http.heads import Heads, flatten, persistence
+from tornado_ovms.http.heads import Heads, flatten
 
 NO_CORS = CorsSettings("", "", "")
 
@@ -71,17 +70,3 @@ def test_repeated_headers_are_joined() -> None:
     for name, value in (("content-type", "a"), ("X-REQUEST-ID", "1"), ("x-request-id", "2")):
         headers.add(name, value)
     assert flatten(headers) == {"Content-Type": "a", "X-Request-Id": "1,2"}
-
-
-@pytest.mark.parametrize(
-    ("version", "wish", "told"),
-    [
-        ("HTTP/1.1", "keep-alive", ""),
-        ("HTTP/1.1", "Close", "close"),
-        ("HTTP/1.0", "Keep-Alive", "Keep-Alive"),
-        ("HTTP/1.0", "close", ""),
-    ],
-)
-def test_what_becomes_of_the_connection(version: str, wish: str, told: str) -> None:
-    """Clients of HTTP/1.0 are told that it stays open, those of 1.1 that it does not."""
-    assert persistence(version, wish) == told

@@ -87,16 +87,3 @@ def flatten(headers: HTTPHeaders) -> dict[str, str]:
     for name, value in headers.get_all():
         flat[name] = f"{flat[name]},{value}" if name in flat else value
     return flat
-
-
-def persistence(version: str, wish: str) -> str:
-    """What an answer has to say in ``Connection`` so that the client knows what Tornado is going to do (RFC 9112 §9.3).
-
-    Args:
-        version: of HTTP, as in the request line.
-        wish: what the request says in ``Connection``.
-    """
-    wish = wish.lower()
-    if version == "HTTP/1.1":
-        return "close" if wish == "close" else ""
-    return "Keep-Alive" if wish == "keep-alive" else ""

@@ -16,7 +16,8 @@ from tornado_ovms.core.status import Code
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tornado_ovms.http.app import Edge, Exchange
+    from tornado_ovms.http.app import Edge
+    from tornado_ovms.http.exchange import Exchange
 
 LEAST_BYTES: Final = 4096
 """What has to come, or to be taken, of a body in the time allowed."""

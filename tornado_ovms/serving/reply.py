@@ -35,6 +35,9 @@ class Reply(NamedTuple):
     is_packable: bool = True
 
 
+EMPTY: Final = Reply(200, [], TEXT)
+
+
 ADVICE: Final[Mapping[int, Headers]] = MappingProxyType({
     HTTPStatus.TOO_MANY_REQUESTS: (("Retry-After", "1"),),
     HTTPStatus.UNAUTHORIZED: (("WWW-Authenticate", "Bearer"),),
