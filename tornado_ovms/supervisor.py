@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from tornado.netutil import bind_sockets
 
-from tornado_ovms import logs, systemd
+from tornado_ovms import logs, signals, systemd
 from tornado_ovms.core.snapshot import add_ended
 from tornado_ovms.sockets import bind_path, tell_refusal
 from tornado_ovms.workers.hub import Hub
@@ -35,9 +35,6 @@ log = logging.getLogger("serving")
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 30.0
-SIGNALLED: Final = 128
-"""As in ``server``, which is not imported here: it would bring OpenVINO with it."""
-
 GOOD_S: Final = 60.0
 """A worker that has lived as long is started again at once, as if it had never failed."""
 
@@ -118,10 +115,7 @@ class _Supervisor:
 
     async def run(self) -> int:
         """Keep the workers running until a signal comes, or until it shows that they cannot start."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._signal, signal.SIGHUP)
+        signals.hear(self._stop, partial(self._signal, signal.SIGHUP))
         log.info("Starting %d workers", self._count)
         await asyncio.gather(*(self._keep(index) for index in range(self._count)))
         return self._code
@@ -130,7 +124,7 @@ class _Supervisor:
         """End the workers; the second time at once."""
         if self._stopped.is_set():
             log.warning("A second signal: the workers are ended at once")
-            self._code = SIGNALLED + number
+            self._code = signals.exit_code(number)
             self._signal(signal.SIGKILL)
             return
         self._stopped.set()

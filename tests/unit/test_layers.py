@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PACKAGE = "tornado_ovms"
 ROOT = Path(__file__).parents[2]
 
-WIRING = ("__main__", "cli", "healthcheck", "manage", "server", "supervisor")
+WIRING = ("__main__", "chores", "cli", "healthcheck", "manage", "ports", "server", "supervisor")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "allocator": (),
     "core": (),
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "metrics": ("core",),
     "nodes": ("core",),
     "renewal": (),
+    "signals": (),
     "sockets": (),
     "storage": ("core",),
     "systemd": (),
