@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -25,6 +26,23 @@ DEPTH: Final = 50
 
 ROOM: Final = 2048
 """So many blanks make any list long for ``codec.numeric``."""
+
+
+def many(examples: int, *, again: bool = True) -> settings:
+    """Settings for examples that a server is asked with.
+
+    Args:
+        examples: how many.
+        again: whether they are the same in each run. If not, what fails is new, and worth the time to make it smaller.
+    """
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=again,
+        database=None,
+        phases=(Phase.explicit, Phase.generate) if again else (Phase.explicit, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def arrays(precision: Precision) -> SearchStrategy[np.ndarray]:

@@ -11,9 +11,7 @@ quick   a model of 10 numbers, which takes less time than joining does: the same
 
 from __future__ import annotations
 
-import argparse
 import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -23,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tests import models
-from tests.bench.bench_server import wrk
+from tests.bench.wrk import read_options, wrk
 from tests.functional.servers import Server
 
 if TYPE_CHECKING:
@@ -68,12 +66,7 @@ def ratio(folder: Path, name: str, seconds: float, rounds: int) -> float:
 
 def main() -> int:
     """Measure and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3, help="how long each measurement takes (3)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is made; the median counts (5)")
-    options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is not installed: apt-get install wrk")
+    options = read_options(__doc__, seconds=3, rounds=5)
     missed = False
     for name, mark in MARKS.items():
         with tempfile.TemporaryDirectory() as folder:

@@ -13,10 +13,8 @@ is busy all the time answers in proportion to it. Needs wrk.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -26,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import models
-from tests.bench.bench_server import repository, wrk
+from tests.bench.bench_server import repository
+from tests.bench.wrk import read_options, wrk
 from tests.functional.servers import COMMAND, Server, wrapped
 
 if TYPE_CHECKING:
@@ -113,12 +112,7 @@ def measure(folder: Path, seconds: float, rounds: int) -> dict[str, float]:
 
 def main() -> int:
     """Measure and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2, help="how long each measurement takes (2)")
-    parser.add_argument("--rounds", type=int, default=12, help="how often each is made; the median counts (12)")
-    options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is not installed: apt-get install wrk")
+    options = read_options(__doc__, seconds=2, rounds=12)
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options.seconds, options.rounds)
     missed = False

@@ -12,10 +12,7 @@ Prints a line for each and exits with 1 if one misses its mark. Needs wrk.
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -29,12 +26,12 @@ import numpy as np
 import openvino as ov
 
 from tests import models
+from tests.bench.wrk import read_options, wrk
 from tests.functional.servers import Server, free_port, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONNECTIONS = 8
 MARKS = {"requests": 0.55, "inference": 0.95, "body": 0.020, "loading": 0.020}
 
 BARE = """
@@ -52,22 +49,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def wrk(port: int, path: str, body: str, seconds: float, connections: int = CONNECTIONS) -> float:
-    """Requests a second, of which none may have failed."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(f'wrk.method = "POST"\nwrk.body = [==[{body}]==]\n')
-        script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", script.name]
-        said = subprocess.run(
-            [*command, "--timeout", "30s", f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True
-        ).stdout
-    if "Non-2xx" in said or "Socket errors" in said:
-        raise AssertionError(said)
-    found = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    assert found is not None, said
-    return float(found[1])
 
 
 @contextmanager
@@ -153,12 +134,7 @@ def loading(folder: Path) -> float:
 
 def main() -> int:
     """Measure and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3, help="how long each measurement takes (3)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is made; the median counts (5)")
-    options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is not installed: apt-get install wrk")
+    options = read_options(__doc__, seconds=3, rounds=5)
     missed = False
     for name, measure in (
         ("requests", lambda folder: requests(folder, options.seconds, options.rounds)),

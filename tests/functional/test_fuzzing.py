@@ -12,13 +12,14 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import models
 from tests.functional.repository import Repository
 from tests.functional.servers import Server
 from tests.functional.wire import FAULT, chunked, exchange, head, read_answers
+from tests.strategies import many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,14 +28,7 @@ if TYPE_CHECKING:
 
 ASKED_FOR: Final = os.environ.get("FUZZING")
 
-fuzzed: Final = settings(
-    max_examples=int(ASKED_FOR or 500),
-    deadline=None,
-    derandomize=ASKED_FOR is None,
-    database=None,
-    phases=(Phase.explicit, Phase.generate, Phase.shrink) if ASKED_FOR else (Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-)
+fuzzed: Final = many(int(ASKED_FOR or 500), again=ASKED_FOR is None)
 
 ROW: Final = json.dumps({"instances": [list(range(10))]}).encode()
 RIGHT: Final = {"predictions": [[float(number) for number in range(1, 11)]]}

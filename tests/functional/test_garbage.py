@@ -7,8 +7,10 @@ import http.client
 import json
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.strategies import many
 
 if TYPE_CHECKING:
     from tests.functional.servers import Server
@@ -54,14 +56,7 @@ def test_garbage_gets_a_json_error(server: Server) -> None:
     """10,000 bodies, on one connection: never a hang, never a surprise; what is valid by chance is answered."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=(Phase.explicit, Phase.generate),
-        suppress_health_check=list(HealthCheck),
-    )
+    @many(EXAMPLES)
     @given(garbage, st.sampled_from(["dummy", "any"]))
     def send(body: bytes, model: str) -> None:
         connection.request("POST", f"/v1/models/{model}:predict", body)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import models
 from tests.functional.layout import lay_out
 from tests.functional.servers import Answer, Server
+from tests.strategies import many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -449,14 +450,7 @@ def test_broken_pictures_get_a_json_error(served: Server) -> None:
     before = served.resident_bytes()
     answers: dict[int, int] = {}
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=(Phase.explicit, Phase.generate),
-        suppress_health_check=list(HealthCheck),
-    )
+    @many(EXAMPLES)
     @given(broken, st.sampled_from(["fixed_u8", "range", "open", "open_floats", "grey_f32"]), st.booleans())
     def send(data: bytes, name: str, is_kserve: bool) -> None:  # noqa: FBT001
         if is_kserve:
