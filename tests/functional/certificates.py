@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+STRICT: Final = ("authorityKeyIdentifier=keyid", "basicConstraints=critical,CA:FALSE")
+"""What clients in Python 3.13 want of a certificate (RFC 5280 §4.2)."""
 
 
 class Authority:
@@ -23,17 +27,20 @@ class Authority:
         self._folder = folder
         self.name = name
         self.certificate, self._key = folder / f"{name}.crt", folder / f"{name}.key"
-        self._run("req", "-x509", "-days", "1", "-subj", f"/CN={name}", "-out", self.certificate, *_new_key(self._key))
+        self._run(
+            "req", "-x509", "-days", "1", "-subj", f"/CN={name}", "-out", self.certificate,
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign", *_new_key(self._key),
+        )  # fmt: skip
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1, and its key."""
+    def issue(self, name: str, extensions: Sequence[str] = STRICT) -> tuple[Path, Path]:
+        """A certificate for 127.0.0.1, with more extensions, and its key."""
         certificate, key, request = (self._folder / f"{self.name}-{name}.{kind}" for kind in ("crt", "key", "csr"))
         self._run("req", "-subj", f"/CN={name}", "-out", request, *_new_key(key))
-        extensions = self._folder / "extensions"
-        extensions.write_text("subjectAltName=IP:127.0.0.1\n", "utf-8")
+        wanted = self._folder / "extensions"
+        wanted.write_text("\n".join(("subjectAltName=IP:127.0.0.1", *extensions)), "utf-8")
         self._run(
             "x509", "-req", "-days", "1", "-in", request, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial",
-            "-extfile", extensions, "-out", certificate,
+            "-extfile", wanted, "-out", certificate,
         )  # fmt: skip
         return certificate, key
 

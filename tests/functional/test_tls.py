@@ -107,6 +107,23 @@ def test_a_certificate_is_renewed(files: Files) -> None:
         kept.close()
 
 
+def test_clients_that_hang_up_after_their_handshake(files: Files) -> None:
+    """They cost nobody else a connection: no ticket is sent to them, whose failure OpenSSL would tell of the next connection."""
+    with files.serve() as server:
+        trust = files.trust()
+        until(lambda: is_ready(server, trust))
+        kept = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=trust)
+        for _ in range(5):
+            kept.request("POST", PATH, ROW)
+            assert json.loads(kept.getresponse().read()) == ANSWER
+            assert subject(server, trust) == "first"
+        assert isinstance(kept.sock, ssl.SSLSocket)
+        assert kept.sock.version() == "TLSv1.3"
+        assert kept.sock.session is not None
+        assert not kept.sock.session.has_ticket
+        kept.close()
+
+
 def test_half_a_handshake_does_not_last(files: Files) -> None:
     """Whether something of it has come or nothing: nobody needs a certificate for that."""
     with files.serve("--client_timeout", "1") as server:
@@ -118,12 +135,15 @@ def test_half_a_handshake_does_not_last(files: Files) -> None:
 
 
 def test_certificates_of_clients(files: Files, tmp_path: Path, needs_program: Callable[[str], str]) -> None:
-    """One of the authority gets in; none, or another one's, or one with an older TLS than the server takes, does not."""
+    """One of the authority gets in, whatever else it says; none, another one's, and one with too old a TLS do not."""
     with files.serve("--tls_client_ca", str(files.authority.certificate), "--tls_min_version", "1.3") as server:
         ours = files.trust()
         ours.load_cert_chain(*files.authority.issue("client"))
         until(lambda: is_ready(server, ours))
         assert ask(server, ours) == (200, ANSWER)
+        bare = files.trust()
+        bare.load_cert_chain(*files.authority.issue("bare", extensions=()))
+        assert ask(server, bare) == (200, ANSWER)
         ours.maximum_version = ssl.TLSVersion.TLSv1_2
         with pytest.raises(ssl.SSLError):
             ask(server, ours)
