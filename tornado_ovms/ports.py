@@ -9,14 +9,15 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING, Final
 
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from tornado_ovms import systemd
-from tornado_ovms.http.listener import BACKLOG, Listener
-from tornado_ovms.sockets import bind_path, tell_refusal
+from tornado_ovms.http.listener import Listener
+from tornado_ovms.sockets import BACKLOG, bind_path, tell_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,9 @@ log = logging.getLogger("serving")
 
 HEADER_BYTES: Final = 128 * 1024
 """Request line and headers together; the reference allows 64 KiB a line."""
+
+ARRIVAL_S: Final = 0.1
+"""How long a request may take to come on a connection that was taken up last. Those without one are closed."""
 
 FLUSH_S: Final = 0.01
 """How often is looked whether clients have taken their answers, before connections are closed."""
@@ -61,7 +65,7 @@ class Ports:
                 max_connections=settings.load.connections,
                 on_refusal=on_refusal,
                 max_header_size=HEADER_BYTES,
-                max_body_size=settings.limits.body_bytes * 2,  # the edge refuses first, with an answer
+                max_body_size=sys.maxsize,  # the edge has the limits, and answers those who exceed them
             )
             for _ in range(2)
         )
@@ -134,6 +138,7 @@ class Ports:
 
 
 async def _settled(edge: Edge) -> None:
+    await asyncio.sleep(ARRIVAL_S)
     await edge.idle()
     while any(map(IOStream.writing, edge.streams)):  # noqa: ASYNC110 - Tornado has no event for it
         await asyncio.sleep(FLUSH_S)

@@ -95,6 +95,31 @@ class Client(threading.Thread):
         return answer["predictions"][0][0] if isinstance(answer, dict) else answer
 
 
+class Persistent(threading.Thread):
+    """Asks until that fails; counts what was answered, and keeps what it failed with."""
+
+    def __init__(self, port: int, *, keeps: bool) -> None:
+        super().__init__(daemon=True)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._headers = {} if keeps else {"Connection": "close"}
+        self.answered = 0
+        self.fault: Exception | None = None
+
+    def run(self) -> None:
+        """See ``Thread``."""
+        with contextlib.closing(self._connection):
+            while self.fault is None:
+                try:
+                    self._connection.request("POST", "/v1/models/plus:predict", ZEROS, self._headers)
+                    answer = self._connection.getresponse()
+                    answer.read()
+                    assert answer.status == 200
+                except Exception as error:  # noqa: BLE001 - the test tells whether it is the right one
+                    self.fault = error
+                else:
+                    self.answered += 1
+
+
 class Caller(threading.Thread):
     """Asks on connections that it keeps, as long as the server says that it is ready; counts what came back."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests import models
-from tests.functional.clients import Caller
+from tests.functional.clients import Caller, Persistent
 from tests.functional.repository import Repository
 from tests.functional.servers import Server, until
 from tests.functional.wire import read_answers
@@ -57,6 +57,23 @@ def test_under_load_no_request_fails(repository: Repository, workers: int) -> No
             assert set(caller.statuses) == {200}
             assert caller.reconnected >= 1
         assert server.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_does_not_look_is_answered_or_not_let_in(repository: Repository, workers: int) -> None:
+    """Clients that go on until there is no port any more, on connections that they keep and on new ones: no request is cut."""
+    with serve(repository, "--drain_delay", "1", "--workers", str(workers)) as server:
+        callers = [Persistent(server.port, keeps=number % 2 == 0) for number in range(16)]
+        for caller in callers:
+            caller.start()
+        until(lambda: all(caller.answered > 50 for caller in callers))
+        server.process.terminate()
+        for caller in callers:
+            caller.join(20)
+            assert not caller.is_alive()
+        assert {repr(caller.fault) for caller in callers} == {"ConnectionRefusedError(111, 'Connection refused')"}
+        assert server.process.wait(20) == 0
+        assert "have not ended" not in server.said()
 
 
 def test_in_the_delay_everything_is_still_answered(repository: Repository) -> None:

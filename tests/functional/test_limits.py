@@ -127,9 +127,23 @@ def test_a_large_body_is_refused_before_it_is_sent(repository: Repository) -> No
         socket.create_connection(("127.0.0.1", server.port)) as client,
     ):
         client.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n".encode())
-        answer = client.makefile("rb").read()
-        assert answer.startswith(b"HTTP/1.1 413 ")
-        assert b"Connection: close" in answer
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, answer.will_close) == (413, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "status"), [(("--max_body_bytes", "100000"), 413), (("--max_open_bytes", "100000"), 413), ((), 401)]
+)
+def test_a_refusal_is_read_by_those_who_send_first(
+    repository: Repository, guarded: Server, options: Sequence[str], status: int
+) -> None:
+    """As most clients do; nothing is left unread that would reset the connection, and take the answer with it."""
+    with ExitStack() as stack:
+        server = stack.enter_context(serve(repository, *options)) if options else guarded
+        for _ in range(10):
+            answer = server.request("POST", PATH, bytes(5_000_000))
+            assert (answer.status, answer.headers["Connection"]) == (status, "close")
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ class FakeConnection:
         self.status = 0
         self.headers = httputil.HTTPHeaders()
         self.body = b""
-        self.finished = self.closed = False
+        self.finished = self.closed = self._disconnect_on_finish = False
         self.stream = SimpleNamespace(read_chunk_size=0)
         self.on_close: Callable[[], None] | None = None
 
@@ -62,6 +62,7 @@ class FakeConnection:
     def finish(self) -> None:
         """See Tornado."""
         self.finished = True
+        self.closed = self.closed or self._disconnect_on_finish
 
     def close(self) -> None:
         """See Tornado."""
@@ -105,8 +106,10 @@ def play(  # noqa: PLR0913 - each test says a few of them
     tells_timing: bool = False,
     load: LoadLimits = NO_LIMITS,
     others: int = 0,
+    is_draining: bool = False,
+    turns: int = 0,
 ) -> tuple[FakeConnection, FakePlane]:
-    """One request beside others of so many bytes; what came of it."""
+    """One request beside others of so many bytes; the script comes some turns of the loop after its head. What came of it."""
 
     async def main() -> tuple[FakeConnection, FakePlane]:
         plane, connection, metrics = FakePlane(reply), FakeConnection(), Metrics()
@@ -121,12 +124,15 @@ def play(  # noqa: PLR0913 - each test says a few of them
             admission,
             tells_timing=tells_timing,
         )
+        edge.is_draining = is_draining
         exchange = edge.start_request(None, connection)  # type: ignore[arg-type]
         exchange.headers_received(
             httputil.RequestStartLine(method, path, "HTTP/1.1"), httputil.HTTPHeaders(headers or {})
         )
         for chunk in chunks:
             exchange.data_received(chunk)
+        for _ in range(turns):
+            await asyncio.sleep(0)
         script(exchange)
         if exchange.task is not None:
             await asyncio.wait((exchange.task,))
@@ -481,22 +487,74 @@ def test_a_surprise_is_logged_with_the_id(caplog: pytest.LogCaptureFixture) -> N
 
 
 @pytest.mark.parametrize(
-    ("length", "chunks", "status", "is_closed"),
+    ("length", "chunks", "told"),
     [
-        ("7", (b"{}     ",), 429, False),  # read, since it is on its way, and not looked at
-        ("700000", (), 429, True),  # not read
+        ("7", (b"{}     ",), None),  # read, since it is on its way, and not looked at
+        ("700000", (), "close"),  # answered before it comes
     ],
 )
-def test_what_is_refused_for_load(length: str, chunks: tuple[bytes, ...], status: int, *, is_closed: bool) -> None:
+def test_what_is_refused_for_load(length: str, chunks: tuple[bytes, ...], told: str | None) -> None:
     """By its head, with the advice to come again; small ones keep their connection."""
     traffic = Traffic(metrics := Metrics())
     connection, plane = play(
         Reply(200, []), headers={"Content-Length": length}, chunks=chunks, limit=10**6, load=LoadLimits(bytes=10**6),
         others=10**6, traffic=traffic, script=Exchange.finish if chunks else lambda _: None,
     )  # fmt: skip
-    assert (connection.status, connection.closed, plane.bodies) == (status, is_closed, [])
+    assert (connection.status, connection.headers.get("Connection"), plane.bodies) == (429, told, [])
     assert connection.headers["Retry-After"] == "1"
     assert metrics.counter(families.REFUSED, reason="bytes").value == 1
+
+
+LATE: dict[str, tuple[Callable[[Exchange], None], bool]] = {
+    "nothing comes": (lambda _: None, False),
+    "it comes": (Exchange.finish, True),
+    "more than enough comes": (lambda exchange: exchange.data_received(b"x" * 100), True),
+    "enough comes": (lambda exchange: exchange.data_received(b"x" * 90), False),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_a_refused_body_may_still_come(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client reads the answer only when it has sent all; but there is a limit, and nothing of it is kept."""
+    monkeypatch.setattr("tornado_ovms.http.exchange.LINGER_BYTES", 95)
+    script, is_closed = LATE[name]
+    connection, plane = play(Reply(200, []), headers={"Content-Length": "2000"}, chunks=(), script=script)
+    assert (connection.status, connection.headers["Connection"]) == (413, "close")
+    assert (connection.closed, plane.bodies) == (is_closed, [])
+
+
+def test_a_refused_body_does_not_come_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is closed when it has had its time."""
+    monkeypatch.setattr("tornado_ovms.http.exchange.LINGER_S", 0)
+    headers = {"Content-Length": "2000"}
+    connection, _ = play(Reply(200, []), headers=headers, chunks=(), script=lambda _: None, turns=2)
+    assert (connection.finished, connection.closed) == (False, True)
+
+
+def test_a_refused_body_that_waits_for_a_word_never_comes() -> None:
+    """Its client has been answered before it was told to go on."""
+    headers = {"Content-Length": "2000", "Expect": "100-continue"}
+    connection, _ = play(Reply(200, []), headers=headers, chunks=(), script=lambda _: None)
+    assert (connection.status, connection.closed) == (413, True)
+
+
+@pytest.mark.parametrize("reply", [Reply(200, []), lambda: later(Reply(200, [b"x" * ON_LOOP_BYTES, b"x"]))])
+def test_the_last_answer_of_a_connection_closes_it(reply: object) -> None:
+    """Whether the client wants that, or the server is about to end."""
+    for headers in ({"Connection": "close, TE"}, {}):
+        connection, _ = play(reply, headers=headers, is_draining=not headers)
+        assert (connection.headers["Connection"], connection.finished, connection.closed) == ("close", True, True)
+    connection, _ = play(reply)
+    assert ("Connection" in connection.headers, connection.finished, connection.closed) == (False, True, False)
+
+
+def test_long_paths_are_not_remembered() -> None:
+    """Nor long methods: both are the client's."""
+    for method, path in (("GET", f"/{'a' * 300}"), ("A" * 300, "/")):
+        edge = Edge(None, DEFAULT_CORS, 1, InlineExecutor(), Traffic(Metrics()), None)  # type: ignore[arg-type]
+        edge.find(method, path)
+        assert edge._find_known.cache_info().currsize == 0
+    assert edge.find("GET", "/v1/config") is edge.find("GET", "/v1/config")
 
 
 def test_a_body_that_was_not_announced_is_counted_as_it_comes() -> None:
@@ -579,7 +637,7 @@ def test_a_body_that_does_not_come_in_time() -> None:
             httputil.RequestStartLine("POST", "/v1/models/m:predict", "HTTP/1.1"), httputil.HTTPHeaders(headers)
         )
         await edge.idle()
-        assert (connection.status, connection.closed, plane.bodies) == (504, True, [])
+        assert (connection.status, connection.headers["Connection"], plane.bodies) == (504, "close", [])
 
     asyncio.run(main())
 

@@ -147,7 +147,7 @@ def test_a_list_cannot_be_a_name() -> None:
     """A long one is not let in by the mark that stands for it while the rest is parsed."""
     with pytest.raises(Failure) as caught:
         parse(b"{[%b]:1}" % (b"1," * LONG + b"1"), DEPTH)
-    assert caught.value.detail == "Error: Missing a name for object member. Offset: 1 (line 1, column 2)"
+    assert caught.value.detail == "Error: Missing a name for object member. Offset: 1 - line 1, column 2"
 
 
 @pytest.mark.parametrize("document", [b'{"a":1}\0', b'{"a":1}\0{"a":', b'{"a":1} \0\xff\0'])

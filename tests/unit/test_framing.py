@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders, HTTPInputError
 
-from tornado_ovms.http.framing import MAX_HEADERS, check_headers, check_lines
+from tornado_ovms.http.framing import LINE_BYTES, MAX_HEADERS, check_headers, check_lines
 
 NEW, OLD = "GET / HTTP/1.1", "GET / HTTP/1.0"
 
@@ -21,10 +21,16 @@ def test_lines_that_are_taken(count: int) -> None:
     check_lines(head(count))
 
 
+def test_lines_that_are_long_enough() -> None:
+    """A path has a limit of its own, which is answered with another status."""
+    check_lines(b"GET /" + b"a" * LINE_BYTES + b" HTTP/1.1\r\nHost: x\r\nA: " + b"a" * (LINE_BYTES - 3) + b"\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     "refused",
     [
         head(MAX_HEADERS + 1),
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * (LINE_BYTES - 2) + b"\r\n\r\n",
         b"GET / HTTP/1.1\nHost: x\n\n",
         b"GET / HTTP/1.1\r\nHost: x\nContent-Length: 3\r\n\r\n",
         b"GET / HTTP/1.1\r\r\nHost: x\r\n\r\n",
@@ -36,7 +42,7 @@ def test_lines_that_are_taken(count: int) -> None:
     ],
 )
 def test_lines_that_are_refused(refused: bytes) -> None:
-    """Too many, and ends that not everybody takes for one."""
+    """Too many, too long, and ends that not everybody takes for one."""
     with pytest.raises(HTTPInputError):
         check_lines(refused)
 

@@ -129,8 +129,8 @@ def test_a_header_beyond_the_body(more: int) -> None:
 @pytest.mark.parametrize(
     ("text", "header", "detail"),
     [
-        (b"", None, "Error: The document is empty. Offset: 0 (line 1, column 1)"),
-        (b"{}", "0", "Error: The document is empty. Offset: 0 (line 1, column 1)"),
+        (b"", None, "Error: The document is empty. Offset: 0 - line 1, column 1"),
+        (b"{}", "0", "Error: The document is empty. Offset: 0 - line 1, column 1"),
         (b'{"inputs":[1],}', None, None),
         (b'{"inputs":[1]}x', None, None),
         (b'{"inputs":[1]}\x00\x00\x80\x3f', "13", None),

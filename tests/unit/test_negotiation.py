@@ -19,6 +19,7 @@ def test_the_longest_timeout() -> None:
     [
         ("HTTP/1.1", "keep-alive", ""),
         ("HTTP/1.1", "Close", "close"),
+        ("HTTP/1.1", "TE, close", "close"),
         ("HTTP/1.0", "Keep-Alive", "Keep-Alive"),
         ("HTTP/1.0", "close", ""),
     ],

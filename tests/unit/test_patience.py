@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tornado_ovms.core import metric_families as families
-from tornado_ovms.http.patience import LEAST_BYTES, Patience
+from tornado_ovms.http.patience import LEAST_BYTES, PARTS, Patience
 from tornado_ovms.http.traffic import Traffic
 from tornado_ovms.metrics import Metrics
 
@@ -38,8 +38,8 @@ class FakeStream:
 class FakeExchange:
     """A request of which ``received`` bytes of the body have come; ``task`` is set once it is answered."""
 
-    def __init__(self, stream: FakeStream, received: int = 0, task: Any = None) -> None:
-        self.stream, self.received, self.task = stream, received, task
+    def __init__(self, stream: FakeStream, received: int = 0, announced: int = 0, task: Any = None) -> None:
+        self.stream, self.received, self.announced, self.task = stream, received, announced, task
         self.told = ""
 
     def give_up(self, detail: str) -> None:
@@ -152,6 +152,19 @@ def test_a_body_has_to_make_progress() -> None:
     watch.wait(LIMIT_S)
     assert exchange.told == f"Expected: {LEAST_BYTES} bytes in {LIMIT_S} s; Actual: {4 * LEAST_BYTES - 1} in all"
     assert not stream.is_closed
+
+
+def test_a_body_has_to_come_in_so_many_parts() -> None:
+    """Room is kept for all of it: one that drips must not keep that for days."""
+    exchange = FakeExchange(stream := FakeStream(head=7), announced=PARTS * 10 * LEAST_BYTES)
+    watch = Watch(stream, exchange)
+    exchange.received = 10 * LEAST_BYTES
+    watch.wait(LIMIT_S - 1)
+    exchange.received += 10 * LEAST_BYTES - 1
+    watch.wait(LIMIT_S - 1)
+    assert not exchange.told
+    watch.wait(1)
+    assert exchange.told.startswith(f"Expected: {10 * LEAST_BYTES} bytes in {LIMIT_S} s")
 
 
 def test_a_request_that_is_being_answered_is_ours_to_end() -> None:

@@ -115,16 +115,16 @@ def test_messages_and_offsets_are_the_reference_s(document: bytes, message: str,
     with pytest.raises(Failure) as caught:
         parse(document, DEPTH)
     assert caught.value.code is Code.JSON_INVALID
-    assert caught.value.detail.startswith(f"Error: {message} Offset: {offset} (line ")
+    assert caught.value.detail.startswith(f"Error: {message} Offset: {offset} - line ")
 
 
 @pytest.mark.parametrize(
     ("document", "place"),
     [
-        (b"[1,\n  x]", "Offset: 6 (line 2, column 3)"),
-        (b"\n\n", "Offset: 2 (line 3, column 1)"),
-        ('["é", x]'.encode(), "Offset: 7 (line 1, column 7)"),
-        ('["é",\n"€" x]'.encode(), "Offset: 13 (line 2, column 5)"),
+        (b"[1,\n  x]", "Offset: 6 - line 2, column 3"),
+        (b"\n\n", "Offset: 2 - line 3, column 1"),
+        ('["é", x]'.encode(), "Offset: 7 - line 1, column 7"),
+        ('["é",\n"€" x]'.encode(), "Offset: 13 - line 2, column 5"),
     ],
 )
 def test_offsets_count_bytes_and_columns_characters(document: bytes, place: str) -> None:
@@ -138,13 +138,13 @@ def test_the_whole_sentence() -> None:
     """The status, the reference's sentence, then where."""
     failure = explain(b"[1,]", 0)
     assert failure.http == 412
-    assert failure.text == "The file is not valid json - Error: Invalid value. Offset: 3 (line 1, column 4)"
+    assert failure.text == "The file is not valid json - Error: Invalid value. Offset: 3 - line 1, column 4"
 
 
 def test_another_parser_s_place_counts_if_simplejson_finds_nothing() -> None:
     """It takes numbers that no double holds, and half of a surrogate pair."""
-    assert explain(b"[1e400]", 1).detail == f"Error: {BIG} Offset: 1 (line 1, column 2)"
-    assert explain(rb'["\ud800"]', 2).detail == f"Error: {SURROGATE} Offset: 2 (line 1, column 3)"
+    assert explain(b"[1e400]", 1).detail == f"Error: {BIG} Offset: 1 - line 1, column 2"
+    assert explain(rb'["\ud800"]', 2).detail == f"Error: {SURROGATE} Offset: 2 - line 1, column 3"
 
 
 @given(raw)
@@ -152,6 +152,6 @@ def test_every_text_can_be_explained(document: bytes) -> None:
     """Nothing but a refusal comes back, with an offset within the document."""
     failure = explain(document, 0)
     assert failure.code is Code.JSON_INVALID
-    found = re.fullmatch(r"Error: .+\. Offset: (\d+) \(line \d+, column \d+\)", failure.detail)
+    found = re.fullmatch(r"Error: .+\. Offset: (\d+) - line \d+, column \d+", failure.detail)
     assert found is not None
     assert int(found[1]) <= len(document)

@@ -48,7 +48,7 @@ def explain(document: bytes, stopped: int) -> Failure:
     The document must not be nested so deep that Python's limit of recursion is reached.
 
     Returns:
-        JSON_INVALID: ``Error: MESSAGE Offset: N (line L, column C)``, where N counts bytes from 0, L and C from 1.
+        JSON_INVALID: ``Error: MESSAGE Offset: N - line L, column C``, where N counts bytes from 0, L and C from 1.
     """
     try:
         text = document.decode()
@@ -74,7 +74,7 @@ def _failure(before: str, message: str) -> Failure:
     """The refusal at the end of ``before``."""
     line = before.count("\n") + 1
     column = len(before) - before.rfind("\n")
-    return Failure(Code.JSON_INVALID, f"Error: {message} Offset: {len(before.encode())} (line {line}, column {column})")
+    return Failure(Code.JSON_INVALID, f"Error: {message} Offset: {len(before.encode())} - line {line}, column {column}")
 
 
 def _translate(text: str, message: str, position: int) -> tuple[str, int]:

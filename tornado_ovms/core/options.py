@@ -229,7 +229,7 @@ TABLE: Final[Mapping[Group, tuple[Option, ...]]] = MappingProxyType({
             "client_timeout",
             Kind.U32,
             "Seconds in which a client has to send the head of a request that it has begun, and to send or take at least "
-            "4096 bytes of a body; 0: no limit. Idle connections stay open.",
+            "4096 bytes (of a large body a sixteenth); 0: no limit. Idle connections stay open.",
             60,
         ),
         Option("max_body_bytes", Kind.U64, "Largest request body, also when unpacked.", 1 << 30),

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 ROUTES: Final = (*tfs.ROUTES, *kfs.ROUTES, *admin.ROUTES)
 MANAGED_ROUTES: Final = (*kfs.MANAGED_ROUTES, *ROUTES)
 
+KNOWN: Final = 1024
+KNOWN_BYTES: Final = 256
+"""So many paths are remembered, of this length at most: clients ask for the same few again and again, and those that do not must
+not fill the memory."""
+
 
 class Edge(httputil.HTTPServerConnectionDelegate):
     """Makes an ``Exchange`` for each request.
@@ -82,12 +87,16 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self.streams: set[IOStream] = set()
         self.open: set[Exchange] = set()
         self._idle: asyncio.Future[None] | None = None
-        # Clients ask for the same few paths again and again; those that do not must not fill the memory.
-        self.find = lru_cache(maxsize=1024)(partial(_find, MANAGED_ROUTES if is_managed else ROUTES))
+        self._find = partial(_find, MANAGED_ROUTES if is_managed else ROUTES)
+        self._find_known = lru_cache(maxsize=KNOWN)(self._find)
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> Exchange:  # noqa: ARG002
         """See Tornado."""
         return Exchange(self, request_conn)
+
+    def find(self, method: str, path: str) -> Target | Reply:
+        """Where a request goes, or what it is answered without looking further."""
+        return (self._find if len(method) + len(path) > KNOWN_BYTES else self._find_known)(method, path)
 
     def leave(self, exchange: Exchange) -> None:
         """A request has been answered, or given up."""
@@ -106,7 +115,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
 
 
 def _find(routes: Sequence[Route], method: str, path: str) -> Target | Reply:
-    """Where a request goes, or what it is answered without looking further."""
+    """As ``Edge.find``."""
     try:
         return find(routes, method, path)
     except Failure as failure:

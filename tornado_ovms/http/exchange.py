@@ -21,6 +21,7 @@ from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.http.heads import GIVEN_REQUEST_ID, flatten
 from tornado_ovms.http.listener import LARGE_READ, SMALL_READ
 from tornado_ovms.http.negotiation import (
+    CLOSE,
     LINE_BYTES,
     TIMEOUT_HEADER,
     choose_coding,
@@ -48,6 +49,11 @@ PACK_BYTES: Final = 1024
 
 SMALL_DIGITS: Final = 5
 """A body whose size has more digits than this is read in large pieces."""
+
+LINGER_S: Final = 10.0
+LINGER_BYTES: Final = 64 * 1024 * 1024
+"""How long, and for how much more, is read from a client that is sending a body that has been refused. Many read no answer before
+they have sent all, and a connection that is closed with something unread is reset: then they never get to read it."""
 
 ALIGNMENT: Final = 16
 """What allocators give, too; OpenVINO reads numbers in groups of that size."""
@@ -102,7 +108,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         if (len(start_line.path) > LINE_BYTES or "Transfer-Encoding" in flat or "Expect" in flat) and (
             status := refuse_head(start_line.path, flat)
         ):
-            self._refuse(Reply(status, [], TEXT))
+            self._refuse(Reply(status, [], TEXT), lingers=False)
             return
         self._target = self._edge.find(self._method, self._path)
         length = flat.get("Content-Length", "")
@@ -150,9 +156,14 @@ class Exchange(httputil.HTTPMessageDelegate):
         """Bytes of the body so far."""
         return self._size
 
+    @property
+    def announced(self) -> int:
+        """Bytes of the body that are to come in all; 0 if that is not known, or of no consequence."""
+        return 0 if self._ticket is None else self._ticket.size
+
     def give_up(self, detail: str) -> None:
         """The client sends the rest of its request too slowly."""
-        self._refuse(self._explain(Failure(Code.CLIENT_TOO_SLOW, detail)))
+        self._refuse(self._explain(Failure(Code.CLIENT_TOO_SLOW, detail)), lingers=False)
 
     def leave(self) -> None:
         """It has been answered, or given up: it is not counted any more."""
@@ -180,7 +191,10 @@ class Exchange(httputil.HTTPMessageDelegate):
     def data_received(self, chunk: bytes) -> None:
         """A piece of the body; what nobody is going to read is not kept."""
         self._size += len(chunk)
-        if self._size > self._edge.body_bytes:
+        if self._is_refused:
+            if self._size > self._room:
+                self._connection.close()
+        elif self._size > self._edge.body_bytes:
             self._refuse_size(f"more than {self._edge.body_bytes}")
         elif self._ticket is not None and self._size > self._ticket.size and not self._grow(self._ticket):
             return
@@ -201,6 +215,8 @@ class Exchange(httputil.HTTPMessageDelegate):
     def finish(self) -> None:
         """The request is complete: answer it, without a task if that can be done at once."""
         if self._is_refused:
+            self._stop_timer()
+            self._end(is_last=True)
             return
         encoding, ticket = self._headers.get("Content-Encoding"), self._ticket
         if encoding and ticket is not None:
@@ -234,16 +250,24 @@ class Exchange(httputil.HTTPMessageDelegate):
             log.error("An answer could not be written", exc_info=error)
 
     def _refuse_size(self, found: str) -> None:
-        if not self._is_refused:
-            most = min(self._edge.body_bytes, self._room or self._edge.body_bytes)
-            detail = f"Expected: {most} bytes at most; Actual: {found}"
-            self._refuse(self._explain(Failure(Code.BODY_TOO_LARGE, detail)))
+        most = min(self._edge.body_bytes, self._room or self._edge.body_bytes)
+        detail = f"Expected: {most} bytes at most; Actual: {found}"
+        self._refuse(self._explain(Failure(Code.BODY_TOO_LARGE, detail)))
 
-    def _refuse(self, reply: Reply) -> None:
-        """Answer at once; Tornado then closes the connection instead of reading on."""
+    def _refuse(self, reply: Reply, *, lingers: bool = True) -> None:
+        """Answer at once, and close the connection: if it lingers, when all of the body has come, or has had its chance to."""
         self._is_refused = True
         self._chunks.clear()
-        self._write(reply, _size(reply.body), close=True)
+        size = _size(reply.body)
+        length = self._headers.get("Content-Length", "")
+        if not lingers or "Expect" in self._headers or len(length) >= MAX_DIGITS:
+            # A client that expects 100 sends nothing before that; Tornado, too, would refuse such a length, in its own words.
+            self._write(reply, size, close=True)
+            return
+        self._room = self._size + LINGER_BYTES
+        sent = self._send(reply, size, is_last=True)
+        self._tell(reply, sent)
+        self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._connection.close)
 
     async def _unpack_and_ask(self, encoding: str, ticket: Ticket) -> Reply:
         """Let the endpoint answer a body that is compressed. What comes out of it is counted like what is received."""
@@ -299,12 +323,13 @@ class Exchange(httputil.HTTPMessageDelegate):
             self._write(reply, size)
             return
         sent = 0 if self._method == "HEAD" else size
+        is_last = self._is_last
         try:
-            await self._connection.write(self._head(reply, size))
+            await self._connection.write(self._head(reply, size, is_last=is_last))
             if sent:
                 for chunk in reply.body:
                     await self._connection.write(chunk)
-            self._connection.finish()
+            self._end(is_last=is_last)
         except iostream.StreamClosedError:
             return  # the client went away meanwhile
         self._tell(reply, sent)
@@ -313,7 +338,12 @@ class Exchange(httputil.HTTPMessageDelegate):
         """The content coding of an answer; empty if it is sent as it is."""
         return choose_coding(self._headers) if reply.is_packable and size >= PACK_BYTES else ""
 
-    def _head(self, reply: Reply, size: int, *, close: bool = False) -> bytes:
+    @property
+    def _is_last(self) -> bool:
+        """Whether this is the last answer of its connection, because its client or the server wants to end."""
+        return self._edge.is_draining or self._persistence == CLOSE
+
+    def _head(self, reply: Reply, size: int, *, is_last: bool) -> bytes:
         headers = reply.headers
         if self._edge.tells_timing and reply.timing is not None:
             told = _SERVER_TIMING % tuple(seconds * 1000 for seconds in reply.timing)
@@ -324,18 +354,28 @@ class Exchange(httputil.HTTPMessageDelegate):
             self._request_id,
             None if reply.status == HTTPStatus.NO_CONTENT else size,
             headers,
-            "close" if close or self._edge.is_draining else self._persistence,
+            CLOSE if is_last else self._persistence,
         )
 
     def _write(self, reply: Reply, size: int, *, close: bool = False) -> None:
-        """Send a small answer, without waiting until the client has taken it."""
-        sent = 0 if self._method == "HEAD" else size
-        head = self._head(reply, size, close=close)
-        self._connection.write(b"".join((head, *reply.body)) if sent else head)
-        self._connection.finish()
-        if close:
-            self._connection.close()
+        """Answer a request that is complete, or that nothing more is read of; nobody waits until the client has taken it."""
+        is_last = close or self._is_last
+        sent = self._send(reply, size, is_last=is_last)
+        self._end(is_last=is_last)
         self._tell(reply, sent)
+
+    def _send(self, reply: Reply, size: int, *, is_last: bool) -> int:
+        """Write a small answer; the bytes of its body."""
+        sent = 0 if self._method == "HEAD" else size
+        head = self._head(reply, size, is_last=is_last)
+        self._connection.write(b"".join((head, *reply.body)) if sent else head)
+        return sent
+
+    def _end(self, *, is_last: bool) -> None:
+        """Let Tornado read the next request, or close the connection as soon as all has been written."""
+        if is_last:
+            self._connection._disconnect_on_finish = True  # noqa: SLF001 - there is no other way to say it that waits for that
+        self._connection.finish()
 
     def _explain(self, error: Exception) -> Reply:
         """The answer to a request that failed; what was not foreseen is logged and not shown."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_HEADERS: Final = 128
 """Reading a head of the largest size took 100 ms of the loop if its headers were as short as can be."""
 
+LINE_BYTES: Final = 64 * 1024
+"""drogon's limit of a header in the reference."""
+
 _NO_HEADERS: Final = 2
 """Lines of a head without a header: the request line and the empty one."""
 
@@ -31,7 +34,7 @@ def check_lines(head: bytes) -> None:
     """Look at the lines of a head.
 
     Raises:
-        HTTPInputError: not all end in CR and LF, one is folded (RFC 9112 §5.2), or there are too many.
+        HTTPInputError: not all end in CR and LF, one is folded (RFC 9112 §5.2) or too long, or there are too many.
     """
     lines = head.count(b"\r\n")
     if head.count(b"\r") != lines or head.count(b"\n") != lines:
@@ -40,6 +43,8 @@ def check_lines(head: bytes) -> None:
         raise HTTPInputError("a line begins with a blank")
     if lines > _NO_HEADERS + MAX_HEADERS:
         raise HTTPInputError("too many headers")
+    if len(head) > LINE_BYTES and any(len(line) > LINE_BYTES for line in head.split(b"\r\n")[1:]):
+        raise HTTPInputError("a header is too long")
 
 
 def check_headers(request_line: str, headers: HTTPHeaders) -> None:

@@ -114,10 +114,6 @@ MAX_LINGERING: Final = 256
 
 REQUEST_BYTES: Final = 64 * 1024
 
-BACKLOG: Final = 1024
-"""So many connections wait in the kernel to be taken up. A burst that has no room there is dropped: its clients try again after a
-second, and then after two more. Tornado's own 128 was too few for a thousand clients at once."""
-
 OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 
 
@@ -181,6 +177,11 @@ class Door:
         else:
             return connection, address
         raise ConnectionAbortedError
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether somebody else accepts what this process leaves."""
+        return self._takes_turns
 
     def close(self) -> None:
         """Do not listen any more."""
@@ -260,6 +261,7 @@ class Listener(HTTPServer):
         self._streams = set() if streams is None else streams
         self._max_connections = max_connections
         self._on_refusal = on_refusal
+        self._doors: list[Door] = []
         self.conn_params.chunk_size = LARGE_READ
         self.conn_params.header_timeout = None
 
@@ -267,7 +269,21 @@ class Listener(HTTPServer):
         """See Tornado, and ``Door`` of ``takes_turns``."""
         answer = REFUSAL if self.ssl_options is None else b""  # a handshake would cost more than a prediction
         door = partial(Door, is_full=self._is_full, on_refusal=self._on_refusal, answer=answer, takes_turns=takes_turns)
-        super().add_sockets(map(door, sockets))  # type: ignore[arg-type] # all that Tornado uses of a socket
+        doors = list(map(door, sockets))
+        self._doors += doors
+        super().add_sockets(doors)  # type: ignore[arg-type] # all that Tornado uses of a socket
+
+    def stop(self) -> None:
+        """See Tornado. Connections that wait in the kernel are taken up first: they would be reset."""
+        for door in self._doors:
+            while not door.is_shared:
+                try:
+                    self._handle_connection(*door.accept())
+                except ConnectionAbortedError:
+                    continue
+                except OSError:
+                    break
+        super().stop()
 
     def _is_full(self) -> bool:
         return 0 < self._max_connections <= len(self._streams)

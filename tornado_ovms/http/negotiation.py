@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LINE_BYTES: Final = 64 * 1024
 """The longest path that is looked at, with its query (drogon's limit of the request line in the reference)."""
 
+CLOSE: Final = "close"
+
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 
 LONGEST_S: Final = 86400.0
@@ -69,13 +71,16 @@ def choose_coding(headers: Mapping[str, str]) -> str:
 
 
 def persistence(version: str, wish: str) -> str:
-    """What an answer has to say in ``Connection`` so that the client knows what Tornado is going to do (RFC 9112 §9.3).
+    """What an answer has to say in ``Connection`` so that the client knows what becomes of it (RFC 9112 §9.3).
 
     Args:
         version: of HTTP, as in the request line.
-        wish: what the request says in ``Connection``.
+        wish: what the request says in ``Connection``: several words, perhaps. In HTTP/1.0 Tornado takes only one.
+
+    Returns:
+        ``CLOSE`` if this is the last answer; empty if there is nothing to be said.
     """
     wish = wish.lower()
     if version == "HTTP/1.1":
-        return "close" if wish == "close" else ""
+        return CLOSE if CLOSE in (word.strip() for word in wish.split(",")) else ""
     return "Keep-Alive" if wish == "keep-alive" else ""

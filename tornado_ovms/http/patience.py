@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from tornado_ovms.http.exchange import Exchange
 
 LEAST_BYTES: Final = 4096
-"""What has to come, or to be taken, of a body in the time allowed."""
+PARTS: Final = 16
+"""What has to come, or to be taken, in the time allowed: so much, and such a part of a body whose size was announced. Room is
+kept for all of it from then on (``serving.admission``)."""
 
 LOOKS: Final = 10
 """How often is looked in the time allowed, so that it is exceeded by a tenth at most."""
@@ -52,7 +54,7 @@ class Patience:
 
     Args:
         edge: what answers.
-        limit_s: seconds for a handshake, for a head, and for each ``LEAST_BYTES`` of a body; 0: no limit.
+        limit_s: seconds for a handshake, for a head, and for each ``LEAST_BYTES`` or part of a body; 0: no limit.
         clock: seconds that never go back.
     """
 
@@ -79,7 +81,7 @@ class Patience:
                 continue
             waiting, of, count = found
             seen = before.get(stream)
-            if seen is None or (seen.waiting, seen.of) != (waiting, of) or count >= seen.bytes + LEAST_BYTES:
+            if seen is None or (seen.waiting, seen.of) != (waiting, of) or count >= seen.bytes + _least(of):
                 seen = _Seen(waiting, of, count, now)
             if now - seen.since < self._limit_s:
                 self._seen[stream] = seen
@@ -90,11 +92,16 @@ class Patience:
         """A body that does not come is answered; who sends half a head, or takes no answer, would not read one."""
         if waiting is Waiting.BODY and exchange is not None:
             exchange.give_up(
-                f"Expected: {LEAST_BYTES} bytes in {self._limit_s:g} s; Actual: {exchange.received} in all"
+                f"Expected: {_least(exchange)} bytes in {self._limit_s:g} s; Actual: {exchange.received} in all"
             )
         else:
             self._edge.traffic.refused(Code.CLIENT_TOO_SLOW)
             stream.close()
+
+
+def _least(of: object) -> int:
+    """Bytes that have to come in the time allowed, of the body of a request or of something else."""
+    return max(LEAST_BYTES, getattr(of, "announced", 0) // PARTS)
 
 
 def _waits(stream: Any, exchange: Exchange | None) -> tuple[Waiting, object, float] | None:
