@@ -85,16 +85,31 @@ def connect(server: Server) -> socket.socket:
         ([f"x{number}: y" for number in range(120)], [200]),
         ([f"x{number}: y" for number in range(130)], [400]),
         (["x: y"] * 20_000, [400]),
-        (["x: " + "y" * 100_000], [200]),
+        (["x: " + "y" * 60_000, "z: " + "y" * 60_000], [200]),
+        (["x: " + "y" * 70_000], [400]),
         (["x: " + "y" * 140_000], []),
         (["x" * 140_000], []),
     ],
-    ids=["many", "too many", "the same", "large", "too large", "a large name"],
+    ids=["many", "too many", "the same", "large", "a large one", "too large", "a large name"],
 )
 def test_headers(guarded: Server, headers: list[str], statuses: list[int]) -> None:
     """Limited in number and in size."""
     answers = ask(guarded, head("GET", "/v2/health/live", *headers, "Connection: close"))
     assert [answer.status for answer in answers] == statuses
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        b"BAD\r\n\r\n",
+        b"GET / HTTP/2.0\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
+    ],
+)
+def test_a_head_that_is_none(guarded: Server, refused: bytes) -> None:
+    """It is answered like everything else: the client knows that nothing more comes."""
+    assert exchange(guarded, refused) == b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.mark.parametrize("piece", [b"x: y\r\n", b"y"])

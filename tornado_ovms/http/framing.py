@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from tornado.httputil import HTTPInputError
+from tornado.httputil import HTTPInputError, parse_request_start_line
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders
@@ -25,6 +25,8 @@ LINE_BYTES: Final = 64 * 1024
 
 _NO_HEADERS: Final = 2
 """Lines of a head without a header: the request line and the empty one."""
+
+_DIGITS: Final = re.compile(r"[0-9]+")
 
 _HOST: Final = re.compile(r"[\w.~!$&'()*+;=:%\[\]-]*", re.ASCII)
 """Without a comma, by which Tornado joins headers of the same name."""
@@ -51,12 +53,13 @@ def check_headers(request_line: str, headers: HTTPHeaders) -> None:
     """Look at the headers that say where a request ends, and at ``Host`` (RFC 9112 §3.2, §6.1, RFC 9110 §8.6).
 
     Raises:
-        HTTPInputError: ``Content-Length`` twice, even if equal; ``Transfer-Encoding`` in HTTP/1.0, which does not know it;
-            ``Host`` missing, twice or impossible.
+        HTTPInputError: the request line is none; ``Content-Length`` is no number, or there twice, even if equal;
+            ``Transfer-Encoding`` in HTTP/1.0, which does not know it; ``Host`` missing, twice or impossible.
     """
+    parse_request_start_line(request_line)
     is_old = request_line.endswith("HTTP/1.0")
-    if "," in headers.get("Content-Length", ""):
-        raise HTTPInputError("more than one Content-Length")
+    if not _DIGITS.fullmatch(headers.get("Content-Length", "0")):
+        raise HTTPInputError("Expected: one Content-Length, of digits")
     if is_old and "Transfer-Encoding" in headers:
         raise HTTPInputError("Transfer-Encoding in HTTP/1.0")
     host = headers.get("Host", "" if is_old else None)

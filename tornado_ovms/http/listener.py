@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPInputError
 from tornado.ioloop import IOLoop
+from tornado.iostream import StreamClosedError
 from tornado.platform.asyncio import AsyncIOMainLoop
 
 from tornado_ovms.http.framing import check_headers, check_lines
@@ -101,6 +103,9 @@ def parse_head(head: bytes) -> tuple[str, HTTPHeaders]:
     """
     return (_parse if len(head) > HEAD_BYTES else _parse_known)(head)
 
+
+MALFORMED: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+"""What a head that is none is answered; Tornado's own answer has no headers."""
 
 REFUSAL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
@@ -291,7 +296,7 @@ class Listener(HTTPServer):
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """See Tornado. Its method for reading a head is not public: a release without it reads all heads itself."""
         if _parse_headers is not None:
-            request_conn._parse_headers = parse_head  # noqa: SLF001 - see above
+            request_conn._parse_headers = partial(_parse_or_refuse, request_conn.stream)  # noqa: SLF001 - see above
         return super().start_request(server_conn, request_conn)
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
@@ -306,6 +311,15 @@ class Listener(HTTPServer):
         """See Tornado."""
         self._streams.discard(server_conn.stream)
         super().on_close(server_conn)
+
+
+def _parse_or_refuse(stream: IOStream, head: bytes) -> tuple[str, HTTPHeaders]:
+    """As ``parse_head``; what is refused is answered, and Tornado told that the connection is closed."""
+    try:
+        return parse_head(head)
+    except HTTPInputError as error:
+        stream.write(MALFORMED).add_done_callback(lambda _: stream.close())
+        raise StreamClosedError from error
 
 
 def _leave_it(_value: bool) -> None:  # noqa: FBT001 - Tornado's signature
