@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from tornado_ovms import signals
 from tornado_ovms.core.arguments import HINT, Arguments, UsageError, parse
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ REPOSITORY: Final = "OVMS_MODEL_REPOSITORY_PATH"
 
 def main(words: Sequence[str] | None = None) -> int:
     """Do what a command line says; the process's own unless words are given."""
+    signals.hear_early()
     for stream in (sys.stdout, sys.stderr):
         # Paths need not be UTF-8, and a message about one should not end in a traceback.
         if isinstance(stream, io.TextIOWrapper):

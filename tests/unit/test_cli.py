@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -21,12 +22,37 @@ from tornado_ovms.core.usage import help_text
 from tornado_ovms.workers.link import VARIABLE, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     Capture = pytest.CaptureFixture[str]
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SERVE = ["--rest_port", "8000", "--model_name", "m", "--model_path", "/m"]
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """The command hears signals in its own way; tests do not."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_heard_from_the_beginning(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process of a container would not hear one that came before the server had a handler for it."""
+    monkeypatch.setattr("tornado_ovms.cli.prepare", lambda *_: signal.raise_signal(number))
+    with pytest.raises(SystemExit) as ended:
+        main(SERVE)
+    assert ended.value.code == 128 + number
+
+
+def test_a_reload_is_not_the_end_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it asks for is going to be done anyway."""
+    monkeypatch.setattr("tornado_ovms.cli.prepare", lambda *_: signal.raise_signal(signal.SIGHUP) or 0)
+    assert main(SERVE) == 0
 
 
 def refusal(*words: str, environment: Mapping[str, str] | None = None) -> str:

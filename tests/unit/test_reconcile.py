@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
 
-from tests.fakes import FakeClock, FakeEngine, FakeRemote, FakeStorage, InlineExecutor, elsewhere
-from tornado_ovms.core.lifecycle import Key, State
+from tests.fakes import FakeClock, FakeEngine, FakeExecutable, FakeRemote, FakeStorage, InlineExecutor, elsewhere
+from tornado_ovms.core.lifecycle import Blueprint, Key, State
 from tornado_ovms.core.settings import AllVersions, Limits, ModelSettings
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.metrics import Metrics
@@ -22,10 +24,35 @@ from tornado_ovms.serving.warmup import WarmUp
 Play = Callable[["Stage"], Coroutine[Any, Any, None]]
 
 
+class InTurn(Executor):
+    """The queue of one thread, worked off by the loop, which does everything else that is due between two jobs."""
+
+    TURNS = 10
+
+    def __init__(self) -> None:
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    def submit(self, job: Callable[..., Any], /, *args: Any, **_: Any) -> Future[Any]:
+        """See ``Executor``."""
+        future: Future[Any] = Future()
+        self._jobs.append(lambda: future.set_result(job(*args)))
+        if self._worker is None:
+            self._worker = asyncio.ensure_future(self._work())
+        return future
+
+    async def _work(self) -> None:
+        while self._jobs:
+            self._jobs.popleft()()
+            for _ in range(self.TURNS):
+                await asyncio.sleep(0)
+        self._worker = None
+
+
 class Stage:
     """A reconciler with everything around it faked."""
 
-    def __init__(self) -> None:
+    def __init__(self, loaders: Executor | None = None) -> None:
         self.engine = FakeEngine()
         self.storage = FakeStorage()
         self.storage.folders["/m"] = {1: 0}
@@ -35,7 +62,7 @@ class Stage:
         self.reconciler = Reconciler(
             self.registry,
             self.engine,
-            InlineExecutor(),
+            loaders or InlineExecutor(),
             self.clock,
             WarmUp("none", Limits()),
             elsewhere(FakeRemote()),
@@ -78,6 +105,26 @@ def test_it_loads_and_then_rests(play: Callable[[Play], None]) -> None:
         assert stage.states() == {1: "AVAILABLE"}
 
     play(script)
+
+
+def test_what_is_loaded_is_served_while_others_are_loaded() -> None:
+    """Nothing of it waits behind them in the loader's queue."""
+
+    async def main() -> None:
+        stage = Stage(InTurn())
+        stage.settings = ModelSettings("m", "/m", version_policy=AllVersions())
+        stage.storage.folders["/m"] = {1: 0, 2: 0, 3: 0}
+        serving: list[int] = []
+
+        def load(blueprint: Blueprint) -> FakeExecutable:
+            serving.append(list(stage.states().values()).count("AVAILABLE"))
+            return FakeExecutable(blueprint.key.version)
+
+        stage.engine.load = load  # type: ignore[method-assign]
+        await stage.converge()
+        assert serving == [0, 1, 2]
+
+    asyncio.run(main())
 
 
 def test_a_new_version_takes_over(play: Callable[[Play], None]) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tornado_ovms.engine.base import Engine, Executable
     from tornado_ovms.serving.elsewhere import Elsewhere
     from tornado_ovms.serving.registry import Registry, Version
-    from tornado_ovms.serving.warmup import WarmUp
+    from tornado_ovms.serving.warmup import Arrays, WarmUp
     from tornado_ovms.storage.base import Found
 
 log = logging.getLogger("modelmanager")
@@ -213,15 +213,23 @@ class Reconciler:
 
     async def _bring_up(self, blueprint: Blueprint) -> Instance:
         """Load a version and warm it up."""
-        instance = Instance(blueprint, await self._in_loader(self._engine.load, blueprint))
-        try:
-            arrays = await self._in_loader(self._warmup.read_arrays, instance)
-            if arrays is not None:
+        instance, arrays = await self._in_loader(self._load_and_read, blueprint)
+        if arrays is not None:
+            try:
                 await self._warmup.run(instance, arrays)
-        except BaseException:
-            await self._in_loader(_close, instance.executable)
-            raise
+            except BaseException:
+                await self._in_loader(_close, instance.executable)
+                raise
         return instance
+
+    def _load_and_read(self, blueprint: Blueprint) -> tuple[Instance, Arrays | None]:
+        """Load a version, and read what it is warmed up with. In a loader thread, and in one go: other models wait for it."""
+        instance = Instance(blueprint, self._engine.load(blueprint))
+        try:
+            return instance, self._warmup.read_arrays(instance)
+        except BaseException:
+            _close(instance.executable)
+            raise
 
     def _swap(self, version: Version, fresh: Instance) -> None:
         """Let a version be served by a fresh instance; the one that did so before goes when its requests are done."""
