@@ -11,6 +11,7 @@ import base64
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -29,8 +30,13 @@ SHADES = " .:-=+*#%@"
 
 
 def free_port() -> int:
-    """The usual port, or if that is taken one that the system chooses."""
+    """The usual port, or if that is taken, which is told, one that the system chooses."""
     for port in (PORT, 0):
+        if not port:
+            print(
+                f"Port {PORT} is taken, by another demo perhaps: the examples of the README would ask that one.",
+                flush=True,
+            )
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
             try:
@@ -139,6 +145,9 @@ def main() -> int:
     if arguments not in ([], ["--once"]):
         print(__doc__, file=sys.stderr)
         return os.EX_USAGE
+    # Whatever ends this ends the server, too: a closed terminal means nothing to that.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     if trouble := run(once=bool(arguments)):
         print(f"demo: {trouble}; the server's own words are above.", file=sys.stderr)
         return 1

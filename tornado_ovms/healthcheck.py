@@ -42,7 +42,10 @@ def check(arguments: Arguments, first_process: Path = FIRST_PROCESS) -> int:
         print("healthcheck: there is no --rest_port, and process 1 is no tornado-ovms that has one", file=sys.stderr)
         return 1
     address = arguments.text("rest_bind_address").split(",")[0]
-    trouble = _ask(LOCAL.get(address, address), port, _context(arguments))
+    try:
+        trouble = _ask(LOCAL.get(address, address), port, _context(arguments))
+    except OSError as error:
+        trouble = f"{arguments.text('tls_certificate')} or its key cannot be read: {error.strerror}"
     if trouble:
         print(f"healthcheck: {trouble}", file=sys.stderr)
     return 1 if trouble else 0
@@ -82,6 +85,11 @@ def _context(arguments: Arguments) -> ssl.SSLContext | None:
     return context
 
 
+def _hangs_up(error: Exception) -> bool:
+    """Whether it is what a server does with somebody who does not speak TLS."""
+    return isinstance(error, (ConnectionResetError, http.client.RemoteDisconnected))
+
+
 def _ask(host: str, port: int, context: ssl.SSLContext | None) -> str:
     """What is wrong; empty if the server is ready."""
     if context is None:
@@ -93,7 +101,8 @@ def _ask(host: str, port: int, context: ssl.SSLContext | None) -> str:
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
-        return f"{host}:{port} does not answer: {error}"
+        advice = "; if it speaks HTTPS, say so by --tls_certificate" if context is None and _hangs_up(error) else ""
+        return f"{host}:{port} does not answer: {error}{advice}"
     finally:
         connection.close()
     return "" if answer.status == HTTPStatus.OK else f"{host}:{port} answers {answer.status}: {text}"

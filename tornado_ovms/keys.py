@@ -22,6 +22,8 @@ def _read(path: str | None) -> Keys | None:
         return None
     try:
         return Keys.parse(Path(path).read_text("utf-8-sig"))
+    except OSError as error:
+        raise OSError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected text in UTF-8") from None
     except ValueError as error:

@@ -58,7 +58,7 @@ class Renewed(Generic[T]):
             value = self._load()
         except (OSError, ValueError) as error:
             if self._refused != self._seen:
-                log.error("%s cannot be used, the one before stays in use: %s", self.what, error)
+                log.error("%s cannot be used, what was read before stays in use: %s", self.what, error)
             self._refused = self._seen
             return None
         self._read = self._seen

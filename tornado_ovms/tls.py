@@ -31,17 +31,33 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])
+    certificate, key, authorities = settings.certificate, settings.key, settings.client_ca
+    for path in (certificate, key, authorities):
+        _check(path)
     try:
-        context.load_cert_chain(settings.certificate, settings.key, _refuse_password)
-    except OSError as error:
-        raise OSError(f"{settings.certificate} and {settings.key}: {error.strerror or error}") from error
-    if settings.client_ca is not None:
+        context.load_cert_chain(certificate, key, _refuse_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise OSError(f"the key in {key} does not belong to the certificate in {certificate}") from error
+        advice = "; the key may have a file of its own (tls_key)" if key == certificate else ""
+        raise OSError(f"expected a certificate in {certificate} and its key in {key}, both as PEM{advice}") from error
+    if authorities is not None:
         try:
-            context.load_verify_locations(settings.client_ca)
-        except OSError as error:
-            raise OSError(f"{settings.client_ca}: {error.strerror or error}") from error
+            context.load_verify_locations(authorities)
+        except ssl.SSLError as error:
+            raise OSError(f"expected certificates of authorities in {authorities}, as PEM") from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _check(path: str | None) -> None:
+    """That a file can be read: the library does not tell which of them cannot."""
+    if path is not None:
+        try:
+            with open(path, "rb"):  # noqa: PTH123 - as the settings have it
+                pass
+        except OSError as error:
+            raise OSError(f"{path}: {error.strerror}") from error
 
 
 def _refuse_password() -> NoReturn:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import base64
 import re
 import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -35,6 +40,26 @@ def test_the_printed_line_gets_the_answer_that_it_promises(server: Server) -> No
     (prediction,) = answer.json["predictions"]
     assert prediction["label"] == demo.LABEL
     assert prediction["probabilities"][demo.LABEL] == pytest.approx(0.99997, abs=1e-5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_demo_ends_its_server(number: int) -> None:
+    """Also when a terminal is closed, which means nothing to the server itself."""
+    show = Path(__file__).parents[2] / "tools" / "show_demo.py"
+    with subprocess.Popen(
+        [sys.executable, str(show)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        assert run.stdout is not None
+        said = ""
+        while "The model reads" not in said:
+            line = run.stdout.readline()
+            assert line, said
+            said += line
+        port = re.findall(r"on port (\d+)", said)[0]
+        run.send_signal(number)
+        assert run.wait(60) == 128 + number
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(port))).close()
 
 
 def test_a_photo_without_faces_is_an_empty_list(server: Server) -> None:

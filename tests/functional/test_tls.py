@@ -27,6 +27,7 @@ ROW = json.dumps({"instances": [[0.5] * 10]}).encode()
 BIG = json.dumps({"instances": [[0.5] * 10] * 50_000}).encode()
 PATH = "/v1/models/plus:predict"
 ANSWER = {"predictions": [[1.5] * 10]}
+REFUSED = {"error": "API key is missing or wrong - Expected: Authorization: Bearer KEY"}
 
 
 class Files:
@@ -98,7 +99,7 @@ def test_a_certificate_is_renewed(files: Files) -> None:
         files.renew("second")
         until(lambda: subject(server, trust) == "second")
         files.certificate.write_text("nonsense", "utf-8")
-        until(lambda: "the certificate cannot be used, the one before stays in use" in server.said())
+        until(lambda: "the certificate cannot be used, what was read before stays in use" in server.said())
         assert subject(server, trust) == "second"
         files.renew("third")
         until(lambda: subject(server, trust) == "third")
@@ -155,21 +156,43 @@ def test_certificates_of_clients(files: Files, tmp_path: Path, needs_program: Ca
             ask(server, theirs)
 
 
-@pytest.mark.parametrize("fault", ["missing", "mismatch", "keys"])
-def test_a_server_does_not_start_without_what_it_was_given(files: Files, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("missing", "the certificate: KEY: No such file or directory"),
+        ("mismatch", "the certificate: the key in KEY does not belong to the certificate in CERTIFICATE"),
+        ("swapped", "the certificate: expected a certificate in CERTIFICATE and its key in KEY, both as PEM\n"),
+        (
+            "alone",
+            "the certificate: expected a certificate in CERTIFICATE and its key in KEY, both as PEM; the key may have",
+        ),
+        ("authorities", "the certificate: expected certificates of authorities in KEY, as PEM"),
+        ("no keys", "the API keys: KEYS, "),
+        ("no file of keys", "the API keys: KEYS: No such file or directory"),
+    ],
+)
+def test_a_server_does_not_start_without_what_it_was_given(files: Files, fault: str, told: str) -> None:
     """It says which file, and ends."""
+    keys = files.repository.aside()
     options: tuple[str, ...] = ()
     if fault == "missing":
         files.key.unlink()
     elif fault == "mismatch":
         shutil.copyfile(files.authority.issue("other")[1], files.key)
+    elif fault == "swapped":
+        files.certificate, files.key = files.key, files.certificate
+    elif fault == "alone":
+        files.key = files.certificate
+    elif fault == "authorities":
+        options = ("--tls_client_ca", str(files.key))
     else:
-        keys = files.repository.aside()
-        keys.write_text("# none yet\n", "utf-8")
         options = ("--management_keys", str(keys))
+    if fault == "no keys":
+        keys.write_text("# none yet\n", "utf-8")
+    told = told.replace("KEYS", str(keys)).replace("KEY", str(files.key)).replace("CERTIFICATE", str(files.certificate))
     with files.serve(*options) as server:
         assert server.process.wait(30) == 1
-        assert "Cannot start without the " in server.said()
+        assert f"Cannot start without {told}" in server.said()
 
 
 def test_keys(tmp_path: Path) -> None:
@@ -201,12 +224,12 @@ def test_keys(tmp_path: Path) -> None:
             assert status(method, path, "admin-1", body) == 200
         assert server.get("/v2/health/ready").status == server.get("/v2/health/live").status == 200
         answer = server.request("POST", PATH, ROW)
-        assert (answer.json, answer.headers["WWW-Authenticate"]) == ({"error": "API key is missing or wrong"}, "Bearer")
+        assert (answer.json, answer.headers["WWW-Authenticate"]) == (REFUSED, "Bearer")
         users.write_text("user-1\nuser-2\n", "utf-8")
         until(lambda: status("POST", PATH, "user-2", ROW) == 200)
         users.write_text("user-2\n", "utf-8")
         until(lambda: status("POST", PATH, "user-1", ROW) == 401)
         users.write_text("", "utf-8")
-        until(lambda: "the API keys cannot be used, the one before stays in use" in server.said())
+        until(lambda: "the API keys cannot be used, what was read before stays in use" in server.said())
         assert status("POST", PATH, "user-2", ROW) == 200
         assert all(key not in server.said() for key in ("user-1", "user-2", "admin-1"))

@@ -77,6 +77,29 @@ def test_nobody_listens(first_process: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.startswith(f"healthcheck: 127.0.0.1:{port} does not answer: ")
 
 
+def test_a_server_that_hangs_up(first_process: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that speaks HTTPS does so with those who do not: they are told how to ask."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        assert check(parse(["--rest_port", str(port)]), first_process) == 1
+        thread.join()
+    assert capsys.readouterr().err.endswith("; if it speaks HTTPS, say so by --tls_certificate\n")
+
+
+def test_a_certificate_that_is_not_there(first_process: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named."""
+    words = ["--rest_port", "1", "--tls_certificate", "/none/crt", "--tls_client_ca", "/none/ca"]
+    assert check(parse(words), first_process) == 1
+    assert capsys.readouterr().err == "healthcheck: /none/crt or its key cannot be read: No such file or directory\n"
+
+
 def test_a_server_that_says_nothing(
     first_process: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,7 +47,7 @@ def test_what_cannot_be_used_is_told_once(tmp_path: Path, caplog: pytest.LogCapt
     other.write_text("bad", "utf-8")
     assert [files.look() for _ in range(4)] == [None] * 4
     assert [record.getMessage() for record in caplog.records] == [
-        "the text cannot be used, the one before stays in use: it is bad"
+        "the text cannot be used, what was read before stays in use: it is bad"
     ]
     other.unlink()
     assert [files.look() for _ in range(4)] == [None] * 4

@@ -58,6 +58,8 @@ they have sent all, and a connection that is closed with something unread is res
 ALIGNMENT: Final = 16
 """What allocators give, too; OpenVINO reads numbers in groups of that size."""
 
+WANTED_KEY: Final = "Expected: Authorization: Bearer KEY"
+
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _SERVER_TIMING: Final = ", ".join(f"{stage};dur=%.3f" for stage in Timing._fields)
@@ -116,7 +118,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         guard, target = self._edge.guard, self._target
         if isinstance(target, Target):
             if guard is not None and not guard.admits(target.access, flat.get("Authorization")):
-                self._turn_away(target, Failure(Code.UNAUTHORIZED), length)
+                self._turn_away(target, Failure(Code.UNAUTHORIZED, WANTED_KEY), length)
                 return
             self._room = target.body_bytes
         if length.isdecimal() and (len(length) >= MAX_DIGITS or int(length) > self._edge.body_bytes):
