@@ -97,6 +97,14 @@ def test_other_words_are_not(text: str) -> None:
         assert caught.value.code is Code.JSON_INVALID
 
 
+@pytest.mark.parametrize("begin", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n", b"--boundary\r\n", b" \n-"])
+def test_what_is_no_document_is_not_too_deep(begin: bytes) -> None:
+    """A picture that is sent as it is has brackets enough, and the advice to nest less would help nobody."""
+    with pytest.raises(Failure) as caught:
+        parse(begin + b"[{" * DEPTH * 2, DEPTH)
+    assert caught.value.code is Code.JSON_INVALID
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

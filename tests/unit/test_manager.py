@@ -131,6 +131,7 @@ def test_a_broken_configuration_changes_nothing(text: bytes) -> None:
             assert (outcome.changed, outcome.stage) == (False, Code.CONFIG_RELOAD)
             assert outcome.failure is not None
             assert outcome.failure.code is Code.JSON_INVALID
+            assert outcome.failure.detail.endswith(f"; in {SOURCE.config_path}")
         assert stage.states() == {"a": {1: "AVAILABLE"}}
         stage.storage.config = good
         assert (await stage.manager.reload()).failure is None

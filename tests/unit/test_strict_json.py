@@ -50,11 +50,14 @@ def test_json_is_read(text: bytes | str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "line 1 column 1"),
+        ("", "there is nothing in it"),
+        (" \n", "there is nothing in it"),
         ("{", "line 1 column 2"),
         ('{\n  "a": 1\n  "b": 2\n}', "line 3 column 3"),
-        ('{"a": 1,}', "line 1"),
-        ("[1,]", "line 1"),
+        ('{"a": 1,}', "a comma before the end of a list or an object: line 1 column 8"),
+        ("[1,]", "a comma before the end of a list or an object: line 1 column 3"),
+        ('{\n  "a": [\n    1,\n  ]\n}', "a comma before the end of a list or an object: line 3 column 6"),
+        ("[1,,2]", "Expecting value: line 1 column 4"),
         ("{'a': 1}", "line 1"),
         ("{a: 1}", "line 1"),
         ("// comment\n{}", "line 1"),

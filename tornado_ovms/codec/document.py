@@ -81,6 +81,8 @@ def _parse_again(document: bytes, depth: int, *, ends_at_nul: bool) -> Any:
 
 def _check_depth(document: bytes, limit: int) -> None:
     """Refuse what is nested too deep."""
+    if not document.lstrip(b" \t\r\n").startswith((b"{", b"[")):
+        return  # a picture, perhaps: in what is neither an object nor a list nothing is nested, and reading it ends at once
     text = np.frombuffer(_without_escapes(document), np.uint8)
     is_in_string = False
     depth = deepest = 0

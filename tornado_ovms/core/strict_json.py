@@ -18,6 +18,8 @@ SHOWN: Final = 80
 
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
+_TRAILING_COMMA: Final = re.compile(r",\s*[\]}]")
+
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -48,9 +50,14 @@ def loads(text: bytes | str) -> Any:
         raise ValueError("there is a byte order mark before the document")
     if _depth(text) > MAX_DEPTH:
         raise ValueError(f"objects and lists are nested more than {MAX_DEPTH} deep")
-    document = json.loads(
-        text, object_pairs_hook=Members, parse_int=_whole, parse_float=_finite, parse_constant=_refuse
-    )
+    if not text.strip():
+        raise ValueError("there is nothing in it")
+    try:
+        document = json.loads(
+            text, object_pairs_hook=Members, parse_int=_whole, parse_float=_finite, parse_constant=_refuse
+        )
+    except json.JSONDecodeError as error:
+        raise _find_trailing_comma(text, error.pos) or error from error
     written = dumps(document)
     try:
         written.encode()
@@ -59,6 +66,14 @@ def loads(text: bytes | str) -> Any:
     if _NUL.search(written):
         raise ValueError("a text holds a NUL")
     return document
+
+
+def _find_trailing_comma(text: str, stopped: int) -> ValueError | None:
+    """The most frequent mistake in files that people write, which Python's releases tell in different words, if it is that."""
+    comma = stopped if text[stopped : stopped + 1] == "," else len(text[:stopped].rstrip()) - 1
+    if comma < 0 or not _TRAILING_COMMA.match(text, comma):
+        return None
+    return ValueError(str(json.JSONDecodeError("a comma before the end of a list or an object", text, comma)))
 
 
 def dumps(document: Any) -> str:

@@ -296,7 +296,10 @@ class Manager:
 
     def _interpret(self, path: str, text: bytes) -> Look:
         """Read a configuration and check its entries against the devices. Scan thread."""
-        config = configuration.parse(text, _folder(path))
+        try:
+            config = configuration.parse(text, _folder(path))
+        except Failure as failure:
+            raise Failure(failure.code, f"{failure.detail}; in {path}") from failure
         models, faults = [], [(fault.name, fault.failure) for fault in config.faults]
         for settings in config.models:
             try:
