@@ -286,14 +286,17 @@ class _Server:
         return Source(settings.config_path, (settings.model,) if settings.model else ())
 
     async def _start(self, services: _Services) -> bool:
-        """Load the models; whether the server may go on. A stop meanwhile is no reason to fail, and ends downloads."""
+        """Load the models; whether the server may go on. A stop meanwhile is no failure, and what has not begun does not."""
         start = asyncio.ensure_future(self._load(services))
         stop = asyncio.ensure_future(self._stopped.wait())
         await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if self._stopped.is_set():
             services.remote.close()
-        return await start or self._stopped.is_set()
+            start.cancel()
+            await asyncio.wait((start,))
+            return True
+        return await start
 
     @contextlib.asynccontextmanager
     async def _chores(self, services: _Services, pools: _Pools) -> AsyncIterator[None]:

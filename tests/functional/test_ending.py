@@ -76,6 +76,21 @@ def test_who_does_not_look_is_answered_or_not_let_in(repository: Repository, wor
         assert "have not ended" not in server.said()
 
 
+def test_a_start_is_not_finished_first(repository: Repository) -> None:
+    """Of the models that are still to be loaded none is."""
+    names = [f"m{number}" for number in range(40)]
+    for name in names:
+        repository.put(name, 1, models.heavy(512, 8))
+    repository.configure(*names)
+    args = "--config_path", str(repository.config)
+    with Server(*args, log=repository.aside(), ready=False) as server:
+        until(lambda: "Loaded model" in server.said())
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        assert server.said().count("Loading model:") < len(names)
+        assert "Traceback" not in server.said()
+
+
 def test_in_the_delay_everything_is_still_answered(repository: Repository) -> None:
     """New connections too; each answer says that the connection is to be closed."""
     with serve(repository, "--drain_delay", "3") as server:
