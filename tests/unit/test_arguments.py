@@ -80,7 +80,10 @@ def test_other_spellings_are_no_flag(text: str) -> None:
 
 def test_the_word_behind_a_flag_is_stray() -> None:
     """It is not the flag's value."""
-    assert refusal("--metrics_enable", "true") == ["error parsing options - unmatched arguments: true, ", HINT]
+    assert refusal("--metrics_enable", "true") == [
+        "error parsing options - unmatched arguments: true, ",
+        f"the value of a flag follows an equals sign, as in --metrics_enable=true. {HINT}",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,8 @@ def _suggest(unmatched: Sequence[str]) -> str:
     """What to do about words that nobody knows."""
     from difflib import get_close_matches  # noqa: PLC0415 - only a mistyped command line has to wait for it
 
+    if any(word.lower() in ("true", "false") for word in unmatched):
+        return f"the value of a flag follows an equals sign, as in --metrics_enable=true. {HINT}"
     spelt = [word.partition("=")[0].lstrip("-").replace("-", "_") for word in unmatched]
     close = dict.fromkeys(f"--{name}" for word in spelt for name in get_close_matches(word, OPTIONS, 1))
     return f"did you mean {', '.join(close)}? {HINT}" if close else HINT
