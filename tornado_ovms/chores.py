@@ -30,13 +30,20 @@ LATE_S: Final = 1.0
 
 @contextlib.asynccontextmanager
 async def beside(*chores: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """What goes on until the block ends."""
+    """What goes on until the block ends. One that fails is missed by nobody else, so that the log tells of it."""
     tasks = [asyncio.ensure_future(chore) for chore in chores]
+    for task in tasks:
+        task.add_done_callback(_tell_failure)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("Unforeseen error: something that goes on beside the requests has ended", exc_info=error)
 
 
 async def watch_loop(lag: Histogram) -> None:

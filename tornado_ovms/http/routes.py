@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from tornado_ovms.core.access import Access
 from tornado_ovms.core.paths import climbs
+from tornado_ovms.core.repositories import INT64_MAX
 from tornado_ovms.core.status import Code, Failure
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from tornado_ovms.serving.planes import Planes
     from tornado_ovms.serving.reply import Reply
 
-INT64_MAX: Final = 2**63 - 1
 INT64_DIGITS: Final = 19
 SMALL_BODY: Final = 65536
 ANY_BODY: Final = sys.maxsize
