@@ -47,6 +47,17 @@ def test_systemd_understands_it(tmp_path: Path, needs_program: Callable[[str], s
     assert (said, done.returncode) == ([], 0), done.stderr
 
 
+def test_the_server_may_do_little(needs_program: Callable[[str], str]) -> None:
+    """systemd's own measure, in tenths: 0 is a service that may do nothing."""
+    done = subprocess.run(
+        [needs_program("systemd-analyze"), "security", "--no-pager", "--offline=yes", "--threshold=25", str(UNIT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_socket_is_the_server_s() -> None:
     """One port in both units."""
     assert "ListenStream=8000\n" in UNIT.with_suffix(".socket").read_text("utf-8")
