@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.kubernetes import KUBERNETES, PAGE, ROOT, kserve_container, pod, prometheus_rule, read, server
+from tornado_ovms import __version__
 from tornado_ovms.core.arguments import Arguments, parse
 from tornado_ovms.core.checks import Machine, find_conflict, find_fault
 from tornado_ovms.core.command_line import server_settings
@@ -213,10 +214,12 @@ def test_nobody_has_more_rights_than_needed() -> None:
 
 
 def test_the_image_is_the_one_that_is_built() -> None:
-    """Under the name that the Dockerfile's first line and the page give it; the entry point is the server."""
-    names = [server()["image"], kserve_container()["image"].partition(":")[0]]
-    names += [image["name"] for image in read("base/kustomization.yaml")["images"]]
-    assert set(names) == set(re.findall(r"docker build -t (\S+)", DOCKERFILE + PAGE)) == {"tornado-ovms"}
+    """Under the name that the Dockerfile's first line and the page give it, in this version; the entry point is the server."""
+    (image,) = read("base/kustomization.yaml")["images"]
+    assert server()["image"] == image["name"] == image["newName"]
+    names = {f"{image['newName']}:{image['newTag']}", kserve_container()["image"]}
+    assert names == set(re.findall(r"docker build -t (\S+)", PAGE)) == {f"tornado-ovms:{__version__}"}
+    assert re.findall(r"docker build -t (\S+)", DOCKERFILE) == ["tornado-ovms"]
     assert "command" not in server()
     assert "command" not in kserve_container()
 
@@ -251,7 +254,7 @@ def test_kustomize_builds_the_base(needs_program: Callable[[str], str]) -> None:
     assert built["ConfigMap"]["metadata"]["name"] == "tornado-ovms"
     assert built["ConfigMap"]["data"] == {"config.json": CONFIG.read_text("utf-8")}
     (container,) = built["Deployment"]["spec"]["template"]["spec"]["containers"]
-    assert container == {**server(), "image": "tornado-ovms:latest"}
+    assert container == {**server(), "image": f"tornado-ovms:{__version__}"}
 
 
 def test_kustomize_builds_the_demo(needs_program: Callable[[str], str]) -> None:
