@@ -285,4 +285,6 @@ def test_kustomize_builds_the_page_s_kustomization(needs_program: Callable[[str]
     assert built["ConfigMap"]["data"] == {"config.json": '{"model_config_list": []}'}
     deployment = built["Deployment"]["spec"]
     assert "replicas" not in deployment
-    assert deployment["template"]["spec"]["containers"][0]["image"] == "registry.example.com/tornado-ovms:0.1.0"
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert container["image"] == f"registry.example.com/tornado-ovms:{__version__}"
+    assert accept(container["args"]).number("max_queue") == 20
