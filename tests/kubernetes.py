@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,29 @@ def kserve_container() -> Any:
     """The container of the ClusterServingRuntime."""
     (found,) = read("kserve/serving-runtime.yaml")["spec"]["containers"]
     return found
+
+
+def kustomize(kubectl: str, folder: Path) -> dict[str, Any]:
+    """What a kustomization comes to, by kind."""
+    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    documents = list(yaml.safe_load_all(done.stdout))
+    found = {document["kind"]: document for document in documents}
+    assert len(found) == len(documents)
+    return found
+
+
+def combine(kubectl: str, folder: Path, base: str, *components: str) -> dict[str, Any]:
+    """What a kustomization of one's own, in an empty folder, makes of a base and components."""
+    shutil.copytree(KUBERNETES, folder / "kubernetes")
+    own = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"kubernetes/{base}"],
+        "components": [f"kubernetes/{component}" for component in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(own), "utf-8")
+    return kustomize(kubectl, folder)
 
 
 def prometheus_rule() -> Any:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import http.client
 import json
 import os
 import re
+import shutil
+import signal
+import ssl
 import subprocess
 import sys
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import models
+from tests.functional.certificates import STRICT, Authority
 from tests.functional.real_models import needs_downloads
-from tests.functional.servers import Server, until
-from tests.kubernetes import KUBERNETES, kserve_container, pod, prometheus_rule, read, server
+from tests.functional.servers import ANSWER_S, Server, until
+from tests.functional.tls_servers import TlsServer
+from tests.kubernetes import KUBERNETES, combine, kserve_container, pod, prometheus_rule, read, server
 from tools.make_demo_models import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 ROW = {"instances": [[0.0] * 10]}
@@ -89,6 +97,124 @@ def test_the_life_of_a_pod(tmp_path: Path) -> None:
         assert running.process.wait(pod()["spec"]["terminationGracePeriodSeconds"]) == 0
 
 
+# The program of the image, for one process that stands for process 1 of its container.
+PROGRAM = """#!{python}
+import sys
+from pathlib import Path
+from tornado_ovms.core.arguments import parse
+from tornado_ovms.healthcheck import check
+
+sys.exit(check(parse(sys.argv[1:]), Path("/proc/{process}/cmdline")))
+"""
+
+
+class SecurePod:
+    """A server with the components for TLS and keys, the Secrets that they mount, and who asks it.
+
+    Args:
+        folder: an empty one, in which the volumes are.
+        built: what kustomize has built.
+        openssl: the program.
+    """
+
+    def __init__(self, folder: Path, built: Any, openssl: str) -> None:
+        self._folder = folder
+        (self._container,) = built["Deployment"]["spec"]["template"]["spec"]["containers"]
+        (self._endpoint,) = built["ServiceMonitor"]["spec"]["endpoints"]
+        for name in ("tls", "keys", "prometheus", "bin"):
+            (folder / name).mkdir()
+        authority = Authority(openssl, folder, "ours")
+        for place, made in {
+            "tls/tls": authority.issue("server", (*STRICT, "subjectAltName=DNS:tornado-ovms")),
+            "prometheus/tls": authority.issue("prometheus"),
+        }.items():
+            for file in made:
+                shutil.copyfile(file, folder / f"{place}{file.suffix}")
+        shutil.copyfile(authority.certificate, folder / "tls/ca.crt")
+        for name, text in {"inference": "abc\n", "management": "def\nghi\n", "prometheus": "ghi"}.items():
+            (folder / "keys" / name).write_text(text)
+        words = [re.sub("=/(tls|keys|cache)", rf"={folder}/\1", word) for word in self._container["args"]]
+        self.server = TlsServer(*words, log=folder / "server.log")
+
+    def probe(self, kind: str) -> bool:
+        """What the kubelet concludes, which looks at no certificate and has none."""
+        probe = self._container[f"{kind}Probe"]
+        if "exec" in probe:
+            program = self._folder / "bin/tornado-ovms"
+            program.write_text(PROGRAM.format(python=sys.executable, process=self.server.process.pid))
+            program.chmod(0o755)
+            path = f"{program.parent}:{os.environ['PATH']}"
+            done = subprocess.run(
+                probe["exec"]["command"],
+                env={**os.environ, "PATH": path},
+                check=False,
+                timeout=probe["timeoutSeconds"],  # it is to find out by itself, sooner than this
+            )
+            return done.returncode == 0
+        assert probe["httpGet"]["scheme"] == "HTTPS"
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            return self.ask(context, None, probe["httpGet"]["path"], timeout_s=probe["timeoutSeconds"])[0] == 200
+        except OSError:
+            return False
+
+    def scrape(self, **headers: str) -> tuple[int, bytes]:
+        """What Prometheus gets, with other headers than its own if there are any."""
+        places = {"tornado-ovms-tls": "tls", "tornado-ovms-keys": "keys", "tornado-ovms-prometheus-tls": "prometheus"}
+
+        def mounted(secret: Any) -> Path:
+            return self._folder / places[secret["name"]] / secret["key"]
+
+        tls = self._endpoint["tlsConfig"]
+        context = ssl.create_default_context(cafile=str(mounted(tls["ca"]["secret"])))
+        if "cert" in tls:
+            context.load_cert_chain(mounted(tls["cert"]["secret"]), mounted(tls["keySecret"]))
+        key = mounted(self._endpoint["authorization"]["credentials"]).read_text()
+        own = {"Authorization": f"Bearer {key}"}
+        return self.ask(context, tls["serverName"], self._endpoint["path"], headers or own)
+
+    def ask(
+        self,
+        context: ssl.SSLContext,
+        name: str | None,
+        path: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        timeout_s: float = ANSWER_S,
+    ) -> tuple[int, bytes]:
+        """One request to the pod's address, where a certificate with another name is expected."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=timeout_s)
+        with contextlib.closing(connection):
+            connection.connect()
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+
+@pytest.mark.parametrize("more", [[], ["client-certificates"]], ids=["keys", "certificates"])
+def test_the_secure_components(more: list[str], tmp_path: Path, needs_program: Callable[[str], str]) -> None:
+    """Prometheus gets in with its key, and its certificate if one is needed; probes tell who hangs from who is not ready."""
+    for name in ("built", "pod"):
+        (tmp_path / name).mkdir()
+    built = combine(needs_program("kubectl"), tmp_path / "built", "demo", "monitoring", "secure", *more)
+    pod = SecurePod(tmp_path / "pod", built, needs_program("openssl"))
+    with pod.server as running:
+        until(lambda: pod.probe("startup"))
+        until(lambda: pod.probe("readiness"))
+        assert pod.probe("liveness")
+        status, samples = pod.scrape()
+        assert (status, b"ovms_current_requests" in samples) == (200, True)
+        assert pod.scrape(Authorization="Bearer abc")[0] == 401
+        running.process.send_signal(signal.SIGSTOP)
+        assert not pod.probe("liveness")
+        running.process.send_signal(signal.SIGCONT)
+        running.process.terminate()
+        until(lambda: not pod.probe("readiness"))
+        assert pod.probe("liveness")
+        running.process.terminate()
+
+
 def test_the_serving_runtime(tmp_path: Path) -> None:
     """With KServe's arguments a model is served under the name of the InferenceService, by both protocols."""
     name = read("kserve/inference-service.yaml")["metadata"]["name"]
@@ -151,22 +277,33 @@ def test_the_types_of_kserve(path: str, kind: str) -> None:
 
 
 @needs_downloads
-def test_the_types_of_the_prometheus_operator(tmp_path: Path) -> None:
-    """They take the ServiceMonitor and the PrometheusRule, and know every key."""
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary=:all:", "--target", str(tmp_path)]
+def test_the_types_of_the_prometheus_operator(tmp_path: Path, needs_program: Callable[[str], str]) -> None:
+    """They take the ServiceMonitor, also with TLS and keys, and the PrometheusRule, and know every key."""
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--only-binary=:all:",
+        "--target",
+        str(tmp_path / "types"),
+    ]
     subprocess.run([*install, *PROMETHEUS_OPERATOR], check=True)
     monitor, wrong = read("monitoring/service-monitor.yaml"), read("monitoring/service-monitor.yaml")
     wrong["spec"]["endpoints"][0]["bogus"] = 1
+    components = ("monitoring", "secure", "client-certificates")
+    secure = combine(needs_program("kubectl"), tmp_path, "base", *components)["ServiceMonitor"]
 
     def judge(*documents: Any) -> str:
         return subprocess.run(
             [sys.executable, "-c", JUDGE],
             input=json.dumps(documents),
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "types")},
             stdout=subprocess.PIPE,
             text=True,
             check=True,
         ).stdout
 
-    assert judge(monitor, prometheus_rule()) == ""
+    assert judge(monitor, secure, prometheus_rule()) == ""
     assert judge(wrong) == "ServiceMonitor\n"

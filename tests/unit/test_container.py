@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,13 +12,13 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.deployments import COMPOSE, ROOT, by_compose, services
 from tornado_ovms.core.arguments import parse
 from tornado_ovms.core.checks import find_conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 SETUP = (ROOT / "setup.py").read_text("utf-8")
 PIN = (ROOT / "tools/pin").read_text("utf-8")
@@ -84,17 +83,28 @@ def test_hadolint_finds_nothing(needs_program: Callable[[str], str]) -> None:
     assert found.stdout + found.stderr == ""
 
 
-def services() -> dict[str, dict[str, Any]]:
-    """Those of compose.yaml, before variables are put in."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
-    return found
+def read(path: str) -> Any:
+    """A file below etc."""
+    return yaml.safe_load((ROOT / "etc" / path).read_text("utf-8"))
 
 
 def test_compose_understands_its_file(needs_program: Callable[[str], str]) -> None:
     """Every key, checked by the schema that the program brings along; no container is started."""
-    command = [needs_program("docker-compose"), "--file", str(DOCKER / "compose.yaml"), "config", "--quiet"]
+    command = [needs_program("docker-compose"), "--file", str(COMPOSE), "config", "--quiet"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout + found.stderr) == (0, "")
+
+
+def test_the_services_find_each_other() -> None:
+    """By their names and ports in one network, which each of them may leave and enter again."""
+    assert [name for name, service in services().items() if "network_mode" in service] == []
+    ports = {name: int(service["ports"][0].rpartition(":")[2]) for name, service in services().items()}
+    arguments = parse(by_compose())
+    assert arguments.number("rest_port") == ports["server"]
+    (job,) = read("prometheus/prometheus.yml")["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"server:{ports['server']}"]}]
+    (source,) = read("grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    assert source["url"] == f"http://prometheus:{ports['prometheus']}"
 
 
 @pytest.mark.parametrize("name", services())
@@ -111,8 +121,7 @@ def test_a_service_is_hardened_and_its_files_are_there(name: str) -> None:
 
 def test_the_command_line_of_compose_is_one() -> None:
     """Its options are known, and docker waits longer than the server for requests to end."""
-    server = services()["server"]
-    arguments = parse(re.sub(r"\$\{\w+:-(.*?)\}", r"\1", server["command"]).split())
+    arguments = parse(by_compose())
     assert find_conflict(arguments) is None
     ending_s = arguments.number("drain_delay") + arguments.number("drain_timeout")
-    assert ending_s < int(server["stop_grace_period"].removesuffix("s"))
+    assert ending_s < int(services()["server"]["stop_grace_period"].removesuffix("s"))

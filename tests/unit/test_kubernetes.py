@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from tests.kubernetes import KUBERNETES, PAGE, ROOT, kserve_container, pod, prometheus_rule, read, server
+from tests.kubernetes import (
+    KUBERNETES,
+    PAGE,
+    ROOT,
+    combine,
+    kserve_container,
+    kustomize,
+    pod,
+    prometheus_rule,
+    read,
+    server,
+)
+from tornado_ovms import __version__
 from tornado_ovms.core.arguments import Arguments, parse
 from tornado_ovms.core.checks import Machine, find_conflict, find_fault
 from tornado_ovms.core.command_line import server_settings
@@ -46,16 +57,6 @@ def accept(words: list[str]) -> Arguments:
     return arguments
 
 
-def kustomize(kubectl: str, folder: Path) -> dict[str, Any]:
-    """What a kustomization comes to, by kind."""
-    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    documents = list(yaml.safe_load_all(done.stdout))
-    found = {document["kind"]: document for document in documents}
-    assert len(found) == len(documents)
-    return found
-
-
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("path", BY_KUBERNETES)
 def test_the_published_schemas_of_kubernetes(path: str, version: str) -> None:
@@ -80,7 +81,9 @@ def test_the_alerts_as_a_rule_of_the_operator() -> None:
 def test_every_file_is_of_use() -> None:
     """Each is a kustomization, listed by one, or spoken of on the page."""
     listed = {
-        f"{folder}/{name}" for folder in KUSTOMIZATIONS for name in read(f"{folder}/kustomization.yaml")["resources"]
+        f"{folder}/{name}"
+        for folder in KUSTOMIZATIONS
+        for name in read(f"{folder}/kustomization.yaml").get("resources", ())
     }
     for path in KUBERNETES.rglob("*.*"):
         name = path.relative_to(KUBERNETES).as_posix()
@@ -213,10 +216,12 @@ def test_nobody_has_more_rights_than_needed() -> None:
 
 
 def test_the_image_is_the_one_that_is_built() -> None:
-    """Under the name that the Dockerfile's first line and the page give it; the entry point is the server."""
-    names = [server()["image"], kserve_container()["image"].partition(":")[0]]
-    names += [image["name"] for image in read("base/kustomization.yaml")["images"]]
-    assert set(names) == set(re.findall(r"docker build -t (\S+)", DOCKERFILE + PAGE)) == {"tornado-ovms"}
+    """Under the name that the Dockerfile's first line and the page give it, in this version; the entry point is the server."""
+    (image,) = read("base/kustomization.yaml")["images"]
+    assert server()["image"] == image["name"] == image["newName"]
+    names = {f"{image['newName']}:{image['newTag']}", kserve_container()["image"]}
+    assert names == set(re.findall(r"docker build -t (\S+)", PAGE)) == {f"tornado-ovms:{__version__}"}
+    assert re.findall(r"docker build -t (\S+)", DOCKERFILE) == ["tornado-ovms"]
     assert "command" not in server()
     assert "command" not in kserve_container()
 
@@ -251,7 +256,7 @@ def test_kustomize_builds_the_base(needs_program: Callable[[str], str]) -> None:
     assert built["ConfigMap"]["metadata"]["name"] == "tornado-ovms"
     assert built["ConfigMap"]["data"] == {"config.json": CONFIG.read_text("utf-8")}
     (container,) = built["Deployment"]["spec"]["template"]["spec"]["containers"]
-    assert container == {**server(), "image": "tornado-ovms:latest"}
+    assert container == {**server(), "image": f"tornado-ovms:{__version__}"}
 
 
 def test_kustomize_builds_the_demo(needs_program: Callable[[str], str]) -> None:
@@ -282,4 +287,61 @@ def test_kustomize_builds_the_page_s_kustomization(needs_program: Callable[[str]
     assert built["ConfigMap"]["data"] == {"config.json": '{"model_config_list": []}'}
     deployment = built["Deployment"]["spec"]
     assert "replicas" not in deployment
-    assert deployment["template"]["spec"]["containers"][0]["image"] == "registry.example.com/tornado-ovms:0.1.0"
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert container["image"] == f"registry.example.com/tornado-ovms:{__version__}"
+    assert accept(container["args"]).number("max_queue") == 20
+
+
+def secrets(document: Any) -> set[tuple[str, str]]:
+    """Each Secret and its key that a part of a ServiceMonitor wants."""
+    if not isinstance(document, dict):
+        return set()
+    if document.keys() == {"name", "key"}:
+        return {(document["name"], document["key"])}
+    return {found for each in document.values() for found in secrets(each)}
+
+
+def made_by_the_page() -> set[tuple[str, str]]:
+    """Each Secret and its keys that the page's commands make."""
+    found = set()
+    for kind, name, rest in re.findall(r"^kubectl create secret (\w+) (\S+) (.*)$", PAGE, re.MULTILINE):
+        keys = ["tls.crt", "tls.key"] if kind == "tls" else re.findall(r"--from-(?:file|literal)=([\w.]+)", rest)
+        found |= {(name, key) for key in keys}
+    return found
+
+
+@pytest.mark.parametrize("base", ["base", "demo"])
+@pytest.mark.parametrize("more", [[], ["client-certificates"]], ids=["", "client-certificates"])
+def test_kustomize_builds_the_secure_components(
+    base: str, more: list[str], needs_program: Callable[[str], str], tmp_path: Path
+) -> None:
+    """With all others: the server takes the options, whose files are in Secrets that the page tells how to make."""
+    built = combine(needs_program("kubectl"), tmp_path, base, "monitoring", "autoscaling", "secure", *more)
+    for document in (built["Deployment"], built["Service"]):
+        kubernetes_validate.validate(document, NEWEST, strict=True)
+    assert [port["appProtocol"] for port in built["Service"]["spec"]["ports"]] == ["https"]
+    spec = built["Deployment"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    arguments = accept(container["args"])
+    names = ["tls_certificate", "tls_key", "inference_keys", "management_keys"]
+    names += ["tls_client_ca"] if more else []
+    assert [name for name in arguments.given if name.startswith("tls_") or name.endswith("_keys")] == names
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"] if mount.get("readOnly")}
+    volumes = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+    files = [arguments.text(name).rsplit("/", 1) for name in names]
+    wanted = {(volumes[mounts[folder]], file) for folder, file in files}
+    (endpoint,) = built["ServiceMonitor"]["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    wanted |= secrets(endpoint)
+    made = made_by_the_page()
+    assert wanted == (made if more else {secret for secret in made if secret[0] != "tornado-ovms-prometheus-tls"})
+
+
+def test_secure_alone(needs_program: Callable[[str], str], tmp_path: Path) -> None:
+    """Without the Prometheus operator, of which a cluster may know nothing; the kubelet asks by HTTPS."""
+    built = combine(needs_program("kubectl"), tmp_path, "base", "secure")
+    assert "ServiceMonitor" not in built
+    (container,) = built["Deployment"]["spec"]["template"]["spec"]["containers"]
+    for kind in ("startup", "liveness", "readiness"):
+        probe = f"{kind}Probe"
+        assert container[probe]["httpGet"] == {**server()[probe]["httpGet"], "scheme": "HTTPS"}

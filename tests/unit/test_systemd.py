@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import configparser
-import shlex
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.deployments import UNIT, by_systemd
 from tornado_ovms.core.arguments import parse
 from tornado_ovms.core.checks import find_conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-UNIT = Path(__file__).parents[2] / "etc/systemd/tornado-ovms.service"
-
-
-def start() -> list[str]:
-    """The words that start the server."""
-    reader = configparser.ConfigParser(interpolation=None, strict=False)
-    reader.optionxform = str  # type: ignore[assignment,method-assign]
-    reader.read_string(UNIT.read_text("utf-8").replace("\\\n", " "))
-    return shlex.split(reader["Service"]["ExecStart"])
+    from pathlib import Path
 
 
 def test_the_command_line_is_one() -> None:
     """Its options are known, and do not contradict each other."""
-    words = start()
+    words = by_systemd()
     assert words[0].endswith("/tornado-ovms")
     arguments = parse(words[1:])
     assert find_conflict(arguments) is None
@@ -39,12 +28,23 @@ def test_systemd_understands_it(tmp_path: Path, needs_program: Callable[[str], s
     """Every line of both units; only the program is another one, since this machine need not have the server installed."""
     units = [tmp_path / unit.name for unit in sorted(UNIT.parent.iterdir())]
     for unit in units:
-        unit.write_text((UNIT.parent / unit.name).read_text("utf-8").replace(start()[0], sys.executable), "utf-8")
+        unit.write_text((UNIT.parent / unit.name).read_text("utf-8").replace(by_systemd()[0], sys.executable), "utf-8")
     done = subprocess.run(
         [needs_program("systemd-analyze"), "verify", *map(str, units)], capture_output=True, text=True, check=False
     )
     said = [line for line in (done.stdout + done.stderr).splitlines() if "tornado-ovms" in line]
     assert (said, done.returncode) == ([], 0), done.stderr
+
+
+def test_the_server_may_do_little(needs_program: Callable[[str], str]) -> None:
+    """systemd's own measure, in tenths: 0 is a service that may do nothing."""
+    done = subprocess.run(
+        [needs_program("systemd-analyze"), "security", "--no-pager", "--offline=yes", "--threshold=25", str(UNIT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_socket_is_the_server_s() -> None:
