@@ -172,7 +172,8 @@ class _Server:
         if not (is_late or ports.listen()):
             return 1
         patience = Patience(edge, settings.load.client_timeout_s, time.monotonic)
-        async with chores.beside(patience.run(), *(renewal.run() for renewal in renewals)):
+        alive = [] if self._place else [systemd.tell_alive(os.environ, os.getpid())]
+        async with chores.beside(patience.run(), *alive, *(renewal.run() for renewal in renewals)):
             code = 1
             if await self._start(services) and (not is_late or await self._follow(services, ports)):
                 services.siblings.started()

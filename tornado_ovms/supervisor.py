@@ -127,7 +127,7 @@ class _Supervisor:
         """Keep the workers running until a signal comes, or until it shows that they cannot start."""
         signals.hear(self._stop, partial(self._signal, signal.SIGHUP))
         log.info("Starting %d workers", self._count)
-        async with chores.beside(self._watch()):
+        async with chores.beside(self._watch(), systemd.tell_alive(os.environ, os.getpid())):
             await asyncio.gather(*(self._keep(index) for index in range(self._count)))
         return self._code
 
