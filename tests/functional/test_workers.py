@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,13 +179,24 @@ def test_a_worker_that_dies_is_replaced_and_nothing_counted_is_lost(server: Serv
     assert counted(server) == 150
 
 
+@contextmanager
+def hanging(pid: int) -> Iterator[None]:
+    """A process that does nothing within the block, unless it is ended."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_a_worker_that_hangs_is_replaced(repository: Repository, tmp_path: Path) -> None:
     """As if it had ended; the others stay."""
     words = ("--config_path", str(repository.config), "--workers", "2")
     with Server(*words, log=repository.aside(), command=wrapped(IMPATIENT, tmp_path)) as server:
         before = workers(server)
-        os.kill(before[1], signal.SIGSTOP)
-        until(lambda: len(re.findall("Started REST server at", server.said())) == 3)
+        with hanging(before[1]):
+            until(lambda: len(re.findall("Started REST server at", server.said())) == 3)
         assert "Worker 1 has not answered for 5 s: it is killed" in server.said()
         assert "Worker 1 has ended (SIGKILL)" in server.said()
         after = workers(server)
@@ -197,9 +209,9 @@ def test_a_worker_that_hangs_ends_with_the_others(repository: Repository) -> Non
     words = ("--config_path", str(repository.config), "--workers", "2", "--drain_timeout", "1")
     with Server(*words, log=repository.aside()) as server:
         ids = workers(server)
-        os.kill(ids[1], signal.SIGSTOP)
-        server.process.terminate()
-        assert server.process.wait(20) == 0
+        with hanging(ids[1]):
+            server.process.terminate()
+            assert server.process.wait(20) == 0
         assert not any(Path(f"/proc/{process}").exists() for process in ids)
         assert re.findall(r"Worker . has not ended in 9 s: it is killed", server.said()) == [
             "Worker 1 has not ended in 9 s: it is killed"
