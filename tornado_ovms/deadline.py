@@ -1,6 +1,7 @@
 """The end of a process that does not end by itself.
 
-Python waits for all threads of its pools, and one of them may be held by a custom node, a model that compiles or a file system.
+Python waits for all threads of its pools, and one of them may be held by an inference, a custom node, a model that
+compiles or a file system.
 """
 
 from __future__ import annotations
