@@ -146,6 +146,10 @@ class _Handover(logging.handlers.QueueHandler):
         except queue.Full:
             self.lost += 1
 
+    def flush(self) -> None:
+        """Wait until the lines have been written that wait now."""
+        self.lines.join()
+
     def take_loss(self) -> logging.LogRecord:
         """A line about those that were lost since the last one."""
         lost, self.lost = self.lost, 0

@@ -24,6 +24,7 @@ from tornado_ovms.core.command_line import CPUS_PER_WORKER
 from tornado_ovms.core.metric_families import LOOP_LAG, resolve_metrics
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.cpus import available_cpus
+from tornado_ovms.deadline import GRACE_S, Deadline
 from tornado_ovms.engine.openvino import OpenVinoEngine
 from tornado_ovms.http.app import Edge
 from tornado_ovms.http.listener import LazyLoop
@@ -125,6 +126,7 @@ class _Server:
         self._link = None if place is None else Link(place)
         self._stopped = asyncio.Event()
         self._hung_up = asyncio.Event()
+        self._deadline = Deadline()
 
     async def serve(self) -> int:
         """From the start to the end; the exit code."""
@@ -170,7 +172,8 @@ class _Server:
         if not (is_late or ports.listen()):
             return 1
         patience = Patience(edge, settings.load.client_timeout_s, time.monotonic)
-        async with chores.beside(patience.run(), *(renewal.run() for renewal in renewals)):
+        alive = [] if self._place else [systemd.tell_alive(os.environ, os.getpid())]
+        async with chores.beside(patience.run(), *alive, *(renewal.run() for renewal in renewals)):
             code = 1
             if await self._start(services) and (not is_late or await self._follow(services, ports)):
                 services.siblings.started()
@@ -185,6 +188,7 @@ class _Server:
             if not code:
                 await asyncio.sleep(settings.drain_delay)
             await ports.close()
+            self._deadline.set(GRACE_S, code)
         return code
 
     def _build(self, engine: OpenVinoEngine, pools: _Pools) -> _Services:
@@ -213,10 +217,12 @@ class _Server:
 
         A worker leaves that to its supervisor: whoever signals all processes of a service (systemd does) signals workers twice.
         """
-        if self._stopped.is_set() and self._place is None:
+        if not self._stopped.is_set():
+            self._stopped.set()
+            self._deadline.set(self._settings.drain_delay + self._settings.drain_timeout + GRACE_S, 0)
+        elif self._place is None:
             print("A second signal: ending at once", flush=True)  # the log's own thread would not come to it
             os._exit(signals.exit_code(number))
-        self._stopped.set()
 
     async def _end(self) -> None:
         """Wait until it has to end: for a signal, or for the end of the supervisor."""

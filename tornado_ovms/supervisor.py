@@ -1,4 +1,4 @@
-"""Several worker processes on one port: starts them, starts them again when they end, and ends them together.
+"""Several worker processes on one port: starts them, starts them again when they end or hang, and ends them together.
 
 The supervisor serves nothing itself and has no models. It keeps the port, so that no other server takes it when a worker is away,
 and carries what workers say to one another (``workers.hub``). Each worker is the same command line once more, told its place by a
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final
 
 from tornado.netutil import bind_sockets
 
-from tornado_ovms import logs, signals, systemd
+from tornado_ovms import chores, logs, signals, systemd
 from tornado_ovms.core.snapshot import add_ended
+from tornado_ovms.deadline import GRACE_S
 from tornado_ovms.sockets import bind_path, tell_refusal
 from tornado_ovms.workers.hub import Hub
 from tornado_ovms.workers.link import VARIABLE, Place
@@ -37,6 +38,14 @@ FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 30.0
 GOOD_S: Final = 60.0
 """A worker that has lived as long is started again at once, as if it had never failed."""
+
+PING_S: Final = 10.0
+MOST_PINGS: Final = 12
+"""A worker that has been asked so often in vain hangs. A body of 1 GB with NaN in it holds the interpreter for 75 s while it is
+read. Questions are counted and not seconds: on a machine that was suspended, nobody has been asked meanwhile."""
+
+KILL_S: Final = GRACE_S + 3.0
+"""How long after their drain workers are waited for, which end by themselves a little earlier."""
 
 _LAUNCH: Final = "import sys; sys.path[:] = {path!r}; from tornado_ovms.cli import main; sys.exit(main())"
 
@@ -106,6 +115,7 @@ class _Supervisor:
 
     def __init__(self, settings: ServerSettings, words: Sequence[str], shared: Sequence[socket.socket]) -> None:
         self._count = settings.workers
+        self._ending_s = settings.drain_delay + settings.drain_timeout + KILL_S
         self._words = words
         self._shared = shared
         self._hub = Hub(self._count, add_ended, partial(systemd.notify, os.environ, "READY=1"))
@@ -117,7 +127,8 @@ class _Supervisor:
         """Keep the workers running until a signal comes, or until it shows that they cannot start."""
         signals.hear(self._stop, partial(self._signal, signal.SIGHUP))
         log.info("Starting %d workers", self._count)
-        await asyncio.gather(*(self._keep(index) for index in range(self._count)))
+        async with chores.beside(self._watch(), systemd.tell_alive(os.environ, os.getpid())):
+            await asyncio.gather(*(self._keep(index) for index in range(self._count)))
         return self._code
 
     def _stop(self, number: int) -> None:
@@ -126,17 +137,35 @@ class _Supervisor:
             log.warning("A second signal: the workers are ended at once")
             self._code = signals.exit_code(number)
             self._signal(signal.SIGKILL)
-            return
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """End the workers: in order, and those that do not end so by force."""
         self._stopped.set()
         for each in self._shared:
             each.close()  # once the workers have closed theirs, nobody is to wait in vain
         systemd.notify(os.environ, "STOPPING=1")
         self._signal(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(self._ending_s, self._kill)
+
+    def _kill(self) -> None:
+        for index in self._processes:
+            log.error("Worker %d has not ended in %.0f s: it is killed", index, self._ending_s)
+        self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
         for process in self._processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+            _send(process, number)
+
+    async def _watch(self) -> None:
+        """Kill workers whose loops stand still; they are started again like others that have ended."""
+        while True:
+            await asyncio.sleep(PING_S)
+            for index, pings in self._hub.ping().items():
+                if pings == MOST_PINGS:
+                    log.error("Worker %d has not answered for %.0f s: it is killed", index, pings * PING_S)
+                    _send(self._processes[index], signal.SIGKILL)
 
     async def _keep(self, index: int) -> None:
         """Start a worker, and start it again whenever it ends."""
@@ -153,8 +182,7 @@ class _Supervisor:
                 return
             if not self._hub.have_all_started and code > 0:
                 self._code = code  # it has said why; the others cannot do better
-                self._stopped.set()
-                self._signal(signal.SIGTERM)
+                self._end()
                 return
             failures = 1 if time.monotonic() - begun > GOOD_S else failures + 1
             pause = pause_s(failures)
@@ -191,6 +219,12 @@ class _Supervisor:
         await line
         del self._processes[index]
         return code
+
+
+def _send(process: asyncio.subprocess.Process, number: int) -> None:
+    """Send a signal to a process, unless it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
 
 
 def _reason(code: int) -> str:

@@ -1,10 +1,12 @@
-"""What systemd and this server say to each other, by two variables of the environment (sd_listen_fds(3), sd_notify(3)).
+"""What systemd and this server say to each other, by variables of the environment.
 
-Both protocols are a few lines, and are kept stable by systemd; the libraries for them want its C library.
+See sd_listen_fds(3), sd_notify(3) and sd_watchdog_enabled(3). These protocols are a few lines, and are kept stable by systemd;
+the libraries for them want its C library.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -38,3 +40,19 @@ def notify(environment: Mapping[str, str], *news: str) -> None:
             line.sendto("\n".join(news).encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError:
             return
+
+
+def watchdog_s(environment: Mapping[str, str], pid: int) -> float | None:
+    """After how many seconds without a sign of life systemd ends this process; None if it does not watch it."""
+    micros = environment.get("WATCHDOG_USEC", "")
+    if environment.get("WATCHDOG_PID", str(pid)) != str(pid) or not micros.isdecimal():
+        return None
+    return int(micros) / 1e6 or None
+
+
+async def tell_alive(environment: Mapping[str, str], pid: int) -> None:
+    """Tell systemd again and again that the loop goes on, if it watches this process."""
+    limit_s = watchdog_s(environment, pid)
+    while limit_s is not None:
+        notify(environment, "WATCHDOG=1")
+        await asyncio.sleep(limit_s / 2)

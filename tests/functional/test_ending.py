@@ -19,10 +19,34 @@ from tests import models
 from tests.functional.clients import Caller, Persistent
 from tests.functional.repository import Repository
 from tests.functional.servers import Server, until
+from tests.functional.test_pipeline_soak import custom, pipeline
 from tests.functional.wire import read_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+STUCK = """
+import time
+from pathlib import Path
+from tornado_ovms.nodes.base import CustomNode, Tensor
+
+class Stuck(CustomNode):
+    inputs = {"x": Tensor("float32", (1, -1))}
+    outputs = {"y": Tensor("float32", (1, -1))}
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.stop("load")
+
+    def execute(self, inputs):
+        self.stop("execute")
+        return {"y": inputs["x"]}
+
+    def stop(self, where):
+        if where == self.params["where"]:
+            Path(self.params["note"]).touch()
+            time.sleep(600)
+"""
 
 ROW = json.dumps({"instances": [[0.0] * 10]}).encode()
 
@@ -127,6 +151,45 @@ def test_what_does_not_end_is_given_up(repository: Repository) -> None:
             server.process.terminate()
             assert server.process.wait(20) == 0
         assert "1 requests have not ended in 1 s: they are given up" in server.said()
+
+
+def configure_stuck(repository: Repository, where: str) -> Path:
+    """Have a custom node in the configuration whose thread does not come back; the file that says that it has come so far."""
+    note = repository.folder / "note"
+    path = repository.folder / "stuck.py"
+    path.write_text(STUCK)
+    document = json.loads(repository.write("plus"))
+    document["custom_node_library_config_list"] = [{"name": "stuck", "base_path": f"{path}:Stuck"}]
+    node = custom("n", "stuck", "x y", "request in", params={"where": where, "note": str(note)})
+    document["pipeline_config_list"] = [pipeline("stuck", [node], out="n x")]
+    repository.replace_config(json.dumps(document).encode())
+    return note
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_threads_that_do_not_end_are_left(repository: Repository, workers: str) -> None:
+    """Soon after their request has been given up."""
+    note = configure_stuck(repository, "execute")
+    with serve(repository, "--drain_timeout", "1", "--workers", workers) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request("POST", "/v1/models/stuck:predict", json.dumps({"inputs": [[0.0]]}))
+        until(note.exists)
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        connection.close()
+    assert "1 requests have not ended in 1 s: they are given up" in server.said()
+    assert server.said().count("Some threads do not end: the process ends without them") == 1
+
+
+def test_a_load_that_does_not_end_is_left(repository: Repository) -> None:
+    """Although the server has not begun to be ready."""
+    note = configure_stuck(repository, "load")
+    options = ("--config_path", str(repository.config), "--drain_timeout", "1")
+    with Server(*options, ready=False, log=repository.aside()) as server:
+        until(note.exists)
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+    assert "Some threads do not end: the process ends without them" in server.said()
 
 
 def test_a_second_signal_ends_at_once(repository: Repository) -> None:

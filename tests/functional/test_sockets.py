@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import stat
+import struct
 import subprocess
 import sys
 from contextlib import ExitStack, closing, suppress
@@ -15,7 +16,7 @@ import pytest
 
 from tests import models
 from tests.functional.repository import Repository
-from tests.functional.servers import Server, free_port, until
+from tests.functional.servers import COMMAND, Server, free_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 ROW = json.dumps({"instances": [[0.5] * 10]}).encode()
 PATH = "/v1/models/plus:predict"
+
+CREDENTIALS = struct.Struct("3i")
+"""Who sends something through a Unix socket: process, user, group; see unix(7)."""
 
 
 @pytest.fixture
@@ -170,6 +174,42 @@ def test_systemd_opens_the_port(
             process.kill()
             process.wait()
             log.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_systemd_hears_that_the_server_goes_on(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    """From the process that it has started, and from no worker: before it is ready, and until it ends."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+    words = ("--config_path", str(repository.config), "--rest_port", str(free_port()), "--workers", workers)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line, repository.aside().open("wb") as log:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        line.settimeout(60)
+        line.bind(str(tmp_path / "notify"))
+        process = subprocess.Popen([*COMMAND, *words], stdout=log, stderr=log)
+
+        def hear() -> bytes:
+            found, ((_, _, sender),), *_ = line.recvmsg(100, socket.CMSG_SPACE(CREDENTIALS.size))
+            assert CREDENTIALS.unpack(sender)[0] == process.pid
+            return found
+
+        def hear_more() -> bytes:
+            while (found := hear()) == b"WATCHDOG=1":
+                pass
+            return found
+
+        try:
+            assert hear() == b"WATCHDOG=1"
+            assert hear_more() == b"READY=1"
+            assert [hear() for _ in range(9)] == [b"WATCHDOG=1"] * 9
+            process.terminate()
+            assert hear_more() == b"STOPPING=1"
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _accepts(port: int) -> bool:

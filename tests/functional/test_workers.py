@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ import pytest
 
 from tests import models
 from tests.functional.repository import Repository
-from tests.functional.servers import COMMAND, Server, free_port, until, workers
+from tests.functional.servers import COMMAND, Server, free_port, until, workers, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,16 @@ if "TORNADO_OVMS_WORKER" in os.environ:
         time.sleep(600)
         os._exit(0)
 """
+
+# Runs the command line with a supervisor that has less patience.
+IMPATIENT = """
+import sys
+from tornado_ovms import cli, supervisor
+
+supervisor.PING_S, supervisor.MOST_PINGS = 0.25, 20
+sys.exit(cli.main())
+"""
+
 ROW = [[0.0] * 10]
 
 
@@ -166,6 +177,45 @@ def test_a_worker_that_dies_is_replaced_and_nothing_counted_is_lost(server: Serv
     until(lambda: len(re.findall("Started REST server at", server.said())) == WORKERS + 1)
     assert {value(server) for _ in range(50)} == {1.0}
     assert counted(server) == 150
+
+
+@contextmanager
+def hanging(pid: int) -> Iterator[None]:
+    """A process that does nothing within the block, unless it is ended."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_worker_that_hangs_is_replaced(repository: Repository, tmp_path: Path) -> None:
+    """As if it had ended; the others stay."""
+    words = ("--config_path", str(repository.config), "--workers", "2")
+    with Server(*words, log=repository.aside(), command=wrapped(IMPATIENT, tmp_path)) as server:
+        before = workers(server)
+        with hanging(before[1]):
+            until(lambda: len(re.findall("Started REST server at", server.said())) == 3)
+        assert "Worker 1 has not answered for 5 s: it is killed" in server.said()
+        assert "Worker 1 has ended (SIGKILL)" in server.said()
+        after = workers(server)
+        assert (after[0] == before[0], after[1] != before[1]) == (True, True)
+        assert {value(server) for _ in range(20)} == {1.0}
+
+
+def test_a_worker_that_hangs_ends_with_the_others(repository: Repository) -> None:
+    """A little later, with exit code 0 all the same."""
+    words = ("--config_path", str(repository.config), "--workers", "2", "--drain_timeout", "1")
+    with Server(*words, log=repository.aside()) as server:
+        ids = workers(server)
+        with hanging(ids[1]):
+            server.process.terminate()
+            assert server.process.wait(20) == 0
+        assert not any(Path(f"/proc/{process}").exists() for process in ids)
+        assert re.findall(r"Worker . has not ended in 9 s: it is killed", server.said()) == [
+            "Worker 1 has not ended in 9 s: it is killed"
+        ]
 
 
 def test_what_a_worker_leaves_behind_is_ended(

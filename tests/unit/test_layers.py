@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "core": (),
     "codec": ("core",),
     "cpus": (),
+    "deadline": (),
     "demo": ("core",),
     "engine": ("core",),
     "keys": ("core",),

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.deployments import UNIT, by_systemd
 from tornado_ovms.core.arguments import parse
 from tornado_ovms.core.checks import find_conflict
+from tornado_ovms.systemd import watchdog_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,3 +53,19 @@ def test_the_server_may_do_little(needs_program: Callable[[str], str]) -> None:
 def test_the_socket_is_the_server_s() -> None:
     """One port in both units."""
     assert "ListenStream=8000\n" in UNIT.with_suffix(".socket").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({"WATCHDOG_USEC": "2500000", "WATCHDOG_PID": "7"}, 2.5),
+        ({"WATCHDOG_USEC": "2500000"}, 2.5),
+        ({"WATCHDOG_USEC": "2500000", "WATCHDOG_PID": "8"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_which_process_systemd_watches(environment: dict[str, str], seconds: float | None) -> None:
+    """The one that it names, if it names one; none if it does not say for how long."""
+    assert watchdog_s(environment, 7) == seconds

@@ -275,6 +275,38 @@ def test_counters_never_go_back() -> None:
     run(play)
 
 
+def test_who_has_not_answered_is_counted() -> None:
+    """From its first word on: who has said nothing yet may still be starting."""
+
+    async def play() -> None:
+        center = Hub(2, longest)
+        worker = Worker(0, b"")
+        await worker.join(center, 2)
+        ours, theirs = socket.socketpair()
+        line = asyncio.ensure_future(center.serve(1, *await asyncio.open_connection(sock=ours)))
+        _, writer = await asyncio.open_connection(sock=theirs)
+
+        async def ping() -> dict[int, int]:
+            found = center.ping()
+            await turns()
+            return found
+
+        assert [await ping() for _ in range(3)] == [{}, {0: 0}, {0: 0}]
+        write_frame(writer, Frame(Kind.TELL, Topic.STARTED))
+        await turns()
+        assert [await ping() for _ in range(3)] == [{0: 0, 1: 0}, {0: 0, 1: 1}, {0: 0, 1: 2}]
+        write_frame(writer, Frame(Kind.TELL, Topic.PING))
+        await turns()
+        assert [await ping() for _ in range(2)] == [{0: 0, 1: 0}, {0: 0, 1: 1}]
+        writer.close()
+        await line
+        assert await ping() == {0: 0}
+        assert worker.heard == []
+        await worker.leave()
+
+    run(play)
+
+
 def test_a_worker_notices_that_the_supervisor_is_gone() -> None:
     """It ends then, and nobody waits for answers any more."""
 

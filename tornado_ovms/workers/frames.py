@@ -38,6 +38,7 @@ class Topic(Enum):
     WAKE = "wake"
     STARTED = "started"
     ALL_STARTED = "all_started"
+    PING = "ping"
 
 
 class Frame(NamedTuple):

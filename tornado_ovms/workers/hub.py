@@ -55,11 +55,25 @@ class Hub:
         self._started: set[int] = set()
         self._seen: dict[int, bytes] = {}
         self._ended: bytes | None = None
+        self._pings: dict[int, int] = {}
 
     @property
     def have_all_started(self) -> bool:
         """Whether every worker has once been ready to serve."""
         return len(self._started) == self._size
+
+    def ping(self) -> dict[int, int]:
+        """Ask every worker whether its loop goes on.
+
+        Returns:
+            How often each has been asked before without a word from it since. Those that have never said anything are not there:
+            they import their modules, for as long as that takes.
+        """
+        self._tell(self._lines, Frame(Kind.TELL, Topic.PING))
+        before = self._pings.copy()
+        for index in before:
+            self._pings[index] += 1
+        return before
 
     async def serve(self, index: int, reader: StreamReader, writer: StreamWriter) -> None:
         """Carry what a worker says, until it is gone."""
@@ -68,7 +82,9 @@ class Hub:
             write_frame(writer, Frame(Kind.TELL, Topic.ALL_STARTED))
         try:
             while (frame := await read_frame(reader)) is not None:
-                self._take(index, frame)
+                self._pings[index] = 0
+                if frame.topic is not Topic.PING:
+                    self._take(index, frame)
         finally:
             writer.close()
             self._leave(index)
@@ -141,6 +157,7 @@ class Hub:
     def _leave(self, index: int) -> None:
         """A worker is gone: nobody waits for its answers, and what it has counted stays."""
         del self._lines[index]
+        self._pings.pop(index, None)
         last = self._seen.pop(index, None)
         if last is not None:
             self._ended = self._add([last] if self._ended is None else [self._ended, last])

@@ -107,7 +107,7 @@ class Link:
             del self._asked[number]
 
     def tell(self, topic: Topic) -> None:
-        """Let all siblings know."""
+        """Let all siblings know; of PING only the supervisor."""
         self._send(Frame(Kind.TELL, topic))
 
     def close(self) -> None:
@@ -131,6 +131,8 @@ class Link:
                     future.set_result(split(frame))
             elif frame.topic is Topic.ALL_STARTED:
                 self.all_started.set()
+            elif frame.topic is Topic.PING:
+                self.tell(Topic.PING)
             else:
                 on_news(frame.topic)
         self.is_cut.set()
