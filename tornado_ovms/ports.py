@@ -17,7 +17,7 @@ from tornado.netutil import bind_sockets
 
 from tornado_ovms import systemd
 from tornado_ovms.http.listener import Listener
-from tornado_ovms.sockets import BACKLOG, bind_path, tell_refusal
+from tornado_ovms.sockets import BACKLOG, bind_path, hold_off, tell_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ HEADER_BYTES: Final = 128 * 1024
 """Request line and headers together; the reference allows 64 KiB a line."""
 
 ARRIVAL_S: Final = 0.1
-"""How long a request may take to come on a connection that was taken up last. Those without one are closed."""
+"""How long a connection that has begun may take to come, and then a request on it. Those without one are closed."""
 
 FLUSH_S: Final = 0.01
 """How often is looked whether clients have taken their answers, before connections are closed."""
@@ -85,7 +85,7 @@ class Ports:
         for each in given:
             each.setblocking(False)
             port = self.local if each.family == socket.AF_UNIX else self.network
-            port.add_sockets([each], takes_turns=place is not None)
+            port.add_sockets([each], is_given=True, takes_turns=place is not None)
             log.info("REST server listening on %s, which was opened for it", each.getsockname())
         return given
 
@@ -119,6 +119,9 @@ class Ports:
 
     async def close(self) -> None:
         """Stop listening, wait until requests have ended that have begun to come, as long as they may, and close connections."""
+        for each in (*self.network.listening, *self.local.listening):
+            hold_off(each)
+        await asyncio.sleep(ARRIVAL_S)
         for port in (self.network, self.local):
             port.stop()
         await self._drain(self._settings.drain_timeout)

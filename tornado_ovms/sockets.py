@@ -1,10 +1,13 @@
-"""Sockets that are bound to a path, for clients on the same machine; and what is said of any that cannot be bound."""
+"""Listening sockets: bound to a path, for clients on the same machine; what is said if they cannot be bound; how they end."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import logging
 import socket
+import struct
 from typing import Final
 
 from tornado.netutil import bind_unix_socket
@@ -46,6 +49,31 @@ def bind_path(path: str) -> socket.socket:
         return bind_unix_socket(path, MODE, BACKLOG)
     except ValueError as error:  # it exists, and is no socket
         raise OSError(errno.EEXIST, str(error)) from error
+
+
+_SO_ATTACH_FILTER: Final = 26
+_DROP_SYN: Final = (  # code, jump if so, jump if not, number: linux/filter.h
+    (0x30, 0, 0, 13),  # load the byte of the TCP header that has the flags
+    (0x45, 0, 1, 0x02),  # is SYN one of them?
+    (0x06, 0, 0, 0),  # drop it
+    (0x06, 0, 0, 0xFFFFFFFF),  # take it
+)
+
+
+def hold_off(listening: socket.socket) -> None:
+    """Let no more TCP connections begin, while those that have begun come as usual. It holds for all who share the socket.
+
+    A socket that is closed resets connections which nobody has accepted, and some come between the last look and the close. Those
+    that are held off are begun again by the client's system, a second later, with whoever listens then. Where the system has no
+    such filters, nothing happens.
+    """
+    if listening.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN))
+    with contextlib.suppress(OSError):
+        listening.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(program))
+        )
 
 
 def tell_refusal(place: str, error: OSError) -> None:

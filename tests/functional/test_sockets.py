@@ -112,6 +112,14 @@ def test_the_path_refuses_while_workers_end(repository: Repository, tmp_path: Pa
         slow.close()
 
 
+GIVE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 def predict(connection: http.client.HTTPConnection) -> object:
     """What the model answers."""
     connection.request("POST", PATH, ROW)
@@ -140,6 +148,25 @@ def test_a_unix_socket(repository: Repository, tmp_path: Path, workers: str) -> 
             connection = UnixConnection(path)
             assert predict(connection) == (200, {"predictions": [[1.5] * 10]})
             connection.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_socket_that_was_given_outlives_the_server(repository: Repository, workers: str) -> None:
+    """Whoever connects when one has ended is answered by the next."""
+    words = sys.executable, "-m", "tornado_ovms", "--config_path", str(repository.config), "--workers", workers
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        port = given.getsockname()[1]
+        for _ in range(2):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.connect()
+            with subprocess.Popen(
+                [sys.executable, "-c", GIVE, str(given.fileno()), *words, "--rest_port", str(port)],
+                pass_fds=(given.fileno(),),
+            ) as server:
+                until(lambda connection=connection: predict(connection)[0] == 200)  # type: ignore[misc,index]
+                connection.close()
+                server.terminate()
+                assert server.wait(30) == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

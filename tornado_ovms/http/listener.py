@@ -145,7 +145,7 @@ class Door:
         *,
         takes_turns: bool = False,
     ) -> None:
-        self._socket = listening
+        self.listening = listening
         self._is_full = is_full
         self._on_refusal = on_refusal
         self._answer = answer
@@ -168,7 +168,7 @@ class Door:
             if not self._has_taken:
                 raise BlockingIOError
         try:
-            connection, address = self._socket.accept()
+            connection, address = self.listening.accept()
         except OSError as error:
             if error.errno not in OUT_OF_FILES:
                 raise
@@ -183,14 +183,9 @@ class Door:
             return connection, address
         raise ConnectionAbortedError
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether somebody else accepts what this process leaves."""
-        return self._takes_turns
-
     def close(self) -> None:
         """Do not listen any more."""
-        self._socket.close()
+        self.listening.close()
         self._give_spare()
         while self._lingering:
             self._end()
@@ -204,7 +199,7 @@ class Door:
     def _refuse_without_files(self) -> None:
         self._give_spare()
         with contextlib.suppress(OSError):  # another thread was quicker, and has taken the place
-            connection, _ = self._socket.accept()
+            connection, _ = self.listening.accept()
             self._refuse_for_spare(connection)
 
     def _refuse_for_spare(self, connection: socket.socket) -> None:
@@ -266,22 +261,30 @@ class Listener(HTTPServer):
         self._streams = set() if streams is None else streams
         self._max_connections = max_connections
         self._on_refusal = on_refusal
-        self._doors: list[Door] = []
+        self._doors: list[Door] = []  # that are not given
         self.conn_params.chunk_size = LARGE_READ
         self.conn_params.header_timeout = None
 
-    def add_sockets(self, sockets: Iterable[socket.socket], *, takes_turns: bool = False) -> None:
-        """See Tornado, and ``Door`` of ``takes_turns``."""
+    def add_sockets(
+        self, sockets: Iterable[socket.socket], *, is_given: bool = False, takes_turns: bool = False
+    ) -> None:
+        """See Tornado, and ``Door`` of ``takes_turns``; sockets that are given stay open when this process has ended."""
         answer = REFUSAL if self.ssl_options is None else b""  # a handshake would cost more than a prediction
         door = partial(Door, is_full=self._is_full, on_refusal=self._on_refusal, answer=answer, takes_turns=takes_turns)
         doors = list(map(door, sockets))
-        self._doors += doors
+        if not is_given:
+            self._doors += doors
         super().add_sockets(doors)  # type: ignore[arg-type] # all that Tornado uses of a socket
+
+    @property
+    def listening(self) -> list[socket.socket]:
+        """The sockets that end with this process."""
+        return [door.listening for door in self._doors]
 
     def stop(self) -> None:
         """See Tornado. Connections that wait in the kernel are taken up first: they would be reset."""
         for door in self._doors:
-            while not door.is_shared:
+            while True:
                 try:
                     self._handle_connection(*door.accept())
                 except ConnectionAbortedError:
