@@ -467,6 +467,23 @@ def test_a_pipeline_is_no_member() -> None:
     play(script)
 
 
+@pytest.mark.parametrize("outputs", ["out=n.x same=request.in", "out=n.x same=request.other", "same=request.in"])
+@pytest.mark.parametrize("count", [None, -1])
+def test_an_output_of_the_request(outputs: str, count: int | None) -> None:
+    """Such a pipeline is served and answers nothing, also if the request is split."""
+
+    async def script(stage: Stage) -> None:
+        stage.put()
+        nodes = [node("n", target="m")] if "n.x" in outputs else []
+        assert await stage.adopt(pipeline(nodes, outputs, items="in other", count=count), simple("good")) == []
+        with pytest.raises(Failure) as caught:
+            stage.instance().check()
+        assert caught.value.code is Code.INTERNAL
+        stage.instance("good").check()
+
+    play(script)
+
+
 def test_failures_come_in_the_order_of_the_file_and_leave_the_others() -> None:
     """Each is checked by itself."""
 

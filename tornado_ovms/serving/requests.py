@@ -34,8 +34,9 @@ def read_predict(body: bytes, instance: Instance, limits: Limits) -> tuple[tfs.O
         limits: what a request may cost.
 
     Raises:
-        Failure: whatever is wrong with the body, or does not fit the model.
+        Failure: whatever is wrong with the body, or does not fit the model; what keeps it from answering anything.
     """
+    instance.check()
     order, values = tfs.read_predict(body, instance.inputs, limits)
     return order, _accept(values, instance)
 
@@ -58,8 +59,9 @@ def fit_infer(request: kfs.InferRequest, instance: Instance) -> Request:
     """The same for a model.
 
     Raises:
-        Failure: what does not fit.
+        Failure: what does not fit; what keeps the model from answering anything.
     """
+    instance.check()
     besides = {} if instance.sequences is None else sequences.SPECS
     return _accept(kfs.fit(request, instance.executable.inputs, besides), instance)
 
