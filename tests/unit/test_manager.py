@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes import FakeClock, FakeEngine, FakeRemote, FakeStorage, FakeWatcher, InlineExecutor, elsewhere
 from tornado_ovms.core.lifecycle import Key
+from tornado_ovms.core.repositories import version_fault
 from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.metrics import Metrics
@@ -92,6 +93,22 @@ def test_start_and_an_idle_reload() -> None:
         assert await stage.manager.reload() == Outcome(changed=False)
 
     play(script)
+
+
+def test_what_a_folder_holds_besides_versions_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As warnings, but for a number that is too large, which is an error in the reference's log."""
+    names = ("x", str(2**63))
+
+    async def script(stage: Stage) -> None:
+        stage.storage.warnings = tuple(map(version_fault, names))
+        await stage.manager.start()
+        await stage.manager.reload()
+
+    play(script)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records if "Got: " in record.getMessage()] == [
+        ("WARNING", version_fault(names[0])),
+        ("ERROR", version_fault(names[1])),
+    ]
 
 
 def test_models_come_and_go() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tornado_ovms.core import config as configuration
+from tornado_ovms.core.repositories import is_grave
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.serving.elsewhere import FETCH_WAIT_S, LOOK_WAIT_S
 from tornado_ovms.serving.observation import Reloads
@@ -386,7 +387,7 @@ class Manager:
         self._warned[about] = warnings
         for warning in warnings:
             if warning not in before:
-                log.warning("%s", warning)
+                log.log(logging.ERROR if is_grave(warning) else logging.WARNING, "%s", warning)
 
 
 def _folder(path: str) -> str:
