@@ -134,7 +134,7 @@ class Stage:
 
     async def adopt(self, *pipelines: PipelineSettings, libraries: Mapping[str, str] | None = None) -> list[Code]:
         """Take over a configuration; the codes of what is wrong."""
-        config = Config((), pipelines, libraries, (), (), None)
+        config = Config((), {}, pipelines, libraries, (), (), None)
         codes = [failure.code for failure in await self.pipelines.adopt(config)]
         await turns()
         return codes
