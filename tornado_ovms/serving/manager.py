@@ -15,7 +15,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tornado_ovms.core import config as configuration
-from tornado_ovms.core.config import Fault
 from tornado_ovms.core.repositories import is_grave
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.serving.elsewhere import FETCH_WAIT_S, LOOK_WAIT_S
@@ -88,7 +87,7 @@ class Look(NamedTuple):
     text: bytes
     config: Config
     models: tuple[ModelSettings, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[configuration.Fault, ...]
 
 
 class Manager:
@@ -308,7 +307,7 @@ class Manager:
                 self._engine.check(settings)
                 models.append(settings)
             except Failure as failure:
-                faults.append(Fault(settings.name, failure, config.places[settings.name]))
+                faults.append(configuration.Fault(settings.name, failure, config.places[settings.name]))
         return Look(text, config, tuple(models), tuple(faults))
 
     async def _load(self, look: Look, *, is_patient: bool) -> Outcome:
@@ -323,15 +322,7 @@ class Manager:
         self._config_failed = failure is not None
         return Outcome(changed or done.changed, Code.CONFIG_RELOAD, failure)
 
-    def _in_order(
-        self, faults: Iterable[Fault], found: Iterable[tuple[str, Failure]], done: Converged
-    ) -> list[Failure]:
-        """What is wrong with models, in the order of the configuration: with entries, with folders, with versions."""
-        placed = [(fault.place, fault.failure) for fault in faults]
-        placed += [(self._places.get(name, 0), failure) for name, failure in (*found, *done.failures)]
-        return [failure for _, failure in sorted(placed, key=itemgetter(0))]
-
-    def _adopt(self, look: Look) -> list[Fault]:
+    def _adopt(self, look: Look) -> list[configuration.Fault]:
         """Take over the settings of a configuration.
 
         An entry that cannot be served as written leaves a model that serves as it was.
@@ -340,12 +331,12 @@ class Manager:
         faults, places = list(look.faults), look.config.places
         for name in fresh.keys() & self._registry.pipelines.keys():
             failure = Failure(Code.MODEL_NAME_OCCUPIED, f"{name} is the name of a pipeline")
-            faults.append(Fault(name, failure, places[name]))
+            faults.append(configuration.Fault(name, failure, places[name]))
             del fresh[name]
         for name, settings in fresh.items():
             old = self._models.get(name)
             if old is not None and old.stateful != settings.stateful:
-                faults.append(Fault(name, Failure(Code.MODEL_TYPE_CHANGED, name), places[name]))
+                faults.append(configuration.Fault(name, Failure(Code.MODEL_TYPE_CHANGED, name), places[name]))
                 fresh[name] = old
         for name, failure, _ in faults:
             log.error("Model %s: %s", name, failure.text)
@@ -393,6 +384,14 @@ class Manager:
         if _is_fresh(found):
             self.wake()
         return failures, done
+
+    def _in_order(
+        self, faults: Iterable[configuration.Fault], found: Iterable[tuple[str, Failure]], done: Converged
+    ) -> list[Failure]:
+        """What is wrong with models, in the order of the configuration: with entries, with folders, with versions."""
+        placed = [(fault.place, fault.failure) for fault in faults]
+        placed += [(self._places.get(name, 0), failure) for name, failure in (*found, *done.failures)]
+        return [failure for _, failure in sorted(placed, key=itemgetter(0))]
 
     def _warn(self, about: str, warnings: tuple[str, ...]) -> None:
         """Tell the operator what the last look has not told already."""
