@@ -198,6 +198,7 @@ class FakeStorage:
         self.config: bytes | Failure = config
         self.folders: dict[str, dict[int, int]] = {}
         self.fresh: set[str] = set()
+        self.warnings: tuple[str, ...] = ()
 
     def read_config(self, _path: str) -> bytes:
         """See ``LocalStorage``."""
@@ -214,7 +215,7 @@ class FakeStorage:
                 number: VersionFolder(path := f"{base_path}/{number}", (("model.xml", 1, stamp),), path in self.fresh)
                 for number, stamp in self.folders[base_path].items()
             },
-            (),
+            self.warnings,
             (base_path, *(f"{base_path}/{number}" for number in self.folders[base_path])),
         )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tornado_ovms.core.config_schema import find_faults
-from tornado_ovms.core.model_files import find_model_file
+from tornado_ovms.core.model_files import find_model_files
 from tornado_ovms.core.status import TABLE, Code
 from tornado_ovms.core.strict_json import dumps, loads
 
@@ -132,7 +132,7 @@ def _is_servable(folder: Path) -> bool:
     if (folder / GRAPH_FILE).is_file():
         return True
     versions = (child for child in _children(folder) if _VERSION.fullmatch(child.name))
-    return any(find_model_file(_files(version)) is not None for version in versions)
+    return any(find_model_files(_files(version)) is not None for version in versions)
 
 
 def _children(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from tornado_ovms import __version__, allocator, chores, demo, logs, signals, sy
 from tornado_ovms.chores import Renewal
 from tornado_ovms.core.command_line import CPUS_PER_WORKER
 from tornado_ovms.core.metric_families import LOOP_LAG, resolve_metrics
+from tornado_ovms.core.settings import told
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.cpus import available_cpus
 from tornado_ovms.deadline import GRACE_S, Deadline
@@ -85,6 +86,8 @@ def run(settings: ServerSettings, place: Place | None = None) -> int:
     except OSError as error:
         print(f"log_path {settings.log_path} cannot be written: {error.strerror}")
         return 1
+    for line in told(settings):
+        log.debug("%s", line)
     for warning in settings.warnings:
         log.warning("%s", warning)
     allocator.keep_large_blocks()

@@ -100,6 +100,10 @@ def configure(repository: Repository, library: Path, *more: dict[str, Any]) -> N
         pipeline(
             "nothing", [custom("s", "ledger", "b a", "request in", params=nothing, demultiply_count=-1)], out="s x"
         ),
+        {
+            **pipeline("straight", [model("n", "plus", "request in")], out="n x", same="request other"),
+            "inputs": ["in", "other"],
+        },
         pipeline("rude", [custom("n", "rude", "x y", "request in")], out="n x"),
         pipeline("fails", [custom("n", "ledger", "b a", "request in", params={"fault": "null data"})], out="n x"),
         through("pictures_pipe", "pictures"),
@@ -222,6 +226,19 @@ def test_failures(served: Server, name: str, status: int, error: str) -> None:
     found = predict(served, name, {"inputs": TEN})
     assert found[0] == status
     assert found[1].startswith(error)
+
+
+def test_an_output_of_the_request(served: Server) -> None:
+    """Each request to such a pipeline fails, whatever it names: both inputs, or the one that a node reads; over both APIs."""
+    assert state(served, "straight") == ("AVAILABLE", "OK")
+    for inputs in ({"in": TEN, "other": TEN}, {"in": TEN, "other": 1}, {"in": TEN}, {"out": TEN}):
+        tensors = [{"name": name, "shape": [1, 10], "datatype": "FP32", "data": TEN[0]} for name in inputs]
+        for path, document in (
+            ("/v1/models/straight:predict", {"inputs": inputs}),
+            ("/v2/models/straight/infer", {"inputs": tensors}),
+        ):
+            answer = served.post(path, document)
+            assert (answer.status, answer.json["error"].split(" - ")[0]) == (500, "Internal server error")
 
 
 def test_no_content(served: Server) -> None:

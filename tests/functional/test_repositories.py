@@ -414,15 +414,19 @@ def test_copies_of_archives(web: tuple[str, Path], tmp_path: Path, temporary: Pa
 
 
 def test_a_signed_url(web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its signature may be for ``GET`` alone: changes are seen nevertheless."""
+    """Its signature may be for ``GET`` alone: changes are seen nevertheless. No level of the log has it, nor the password."""
     url, folder = web
     monkeypatch.setattr(Handler, "signed", frozenset({"/m.zip?sig=secret"}))
     pack(folder / "m.zip", tmp_path / "one", v1=1)
-    args = ("--model_name", "m", "--model_path", f"{url}/m.zip?sig=secret", *POLL)
+    path = f"{url.replace('://', '://me:secret@')}/m.zip?sig=secret"
+    args = ("--model_name", "m", "--model_path", path, *POLL, "--log_level", "DEBUG")
     with Server(*args, log=tmp_path / "server.log") as server:
         assert ask(server) == 1
         pack(folder / "m.zip", tmp_path / "two", v2=2, v3=3)
         until(lambda: ask(server) == 3)
+        assert "[debug]" in server.said()
+        assert "/m.zip?***" in server.said()
+        assert "secret" not in server.said()
 
 
 class Trickle(http.server.BaseHTTPRequestHandler):

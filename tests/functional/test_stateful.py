@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from tests import models
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONTINUE, START, END = 0, 1, 2
+LENGTH = "Inference-Header-Content-Length"
 LIMIT = 20
 
 IN_USE = (409, "Sequence with provided ID already exists")
@@ -56,6 +58,13 @@ def server(repository: Repository) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(params=["columns", "tensors", "binary"])
+def api(request: pytest.FixtureRequest) -> str:
+    """The ways in which a request may come: as columns of TensorFlow Serving, as KServe's tensors in JSON and in binary form."""
+    found: str = request.param
+    return found
+
+
 def body(value: float, control: int | None = None, sequence: int | None = None) -> dict[str, Any]:
     """A request in columns."""
     inputs: dict[str, Any] = {"input": [[value]]}
@@ -67,10 +76,31 @@ def body(value: float, control: int | None = None, sequence: int | None = None) 
 
 
 def step(
-    server: Server, value: float, control: int | None = None, sequence: int | None = None, name: str = "total"
+    server: Server,
+    value: float,
+    control: int | None = None,
+    sequence: int | None = None,
+    name: str = "total",
+    api: str = "columns",
 ) -> tuple[Any, Any]:
     """One request: the id and the sum that come back; or the status and the sentence of a refusal."""
-    return read(server.post(f"/v1/models/{name}:predict", body(value, control, sequence)))
+    if api == "columns":
+        return read(server.post(f"/v1/models/{name}:predict", body(value, control, sequence)))
+    given = [np.array([[value]], np.float32)]
+    tensors: list[dict[str, Any]] = [{"name": "input", "datatype": "FP32", "shape": [1, 1]}]
+    if control is not None:
+        given.insert(0, np.array([control], np.uint32))
+        tensors.insert(0, {"name": "sequence_control_input", "datatype": "UINT32", "shape": [1]})
+    if sequence is not None:
+        given.append(np.array([sequence], np.uint64))
+        tensors.append({"name": "sequence_id", "datatype": "UINT64", "shape": [1]})
+    if api == "tensors":
+        for tensor, values in zip(tensors, given, strict=True):
+            tensor["data"] = values.ravel().tolist()
+        return read_tensors(server.post(f"/v2/models/{name}/infer", {"inputs": tensors}))
+    head = json.dumps({"inputs": tensors, "parameters": {"binary_data_output": True}}).encode()
+    data = head + b"".join(values.tobytes() for values in given)
+    return read_tensors(server.request("POST", f"/v2/models/{name}/infer", data, {LENGTH: str(len(head))}))
 
 
 def read(answer: Answer) -> tuple[Any, Any]:
@@ -83,46 +113,60 @@ def read(answer: Answer) -> tuple[Any, Any]:
     return outputs["sequence_id"][0], outputs["output"][0][0]
 
 
-def test_a_sequence(server: Server) -> None:
+def read_tensors(answer: Answer) -> tuple[Any, Any]:
+    """See ``step``."""
+    if answer.status != 200:
+        return answer.status, answer.json["error"].partition(" - ")[0]
+    length = answer.headers.get(LENGTH)
+    total, number = json.loads(answer.body[: int(length)] if length else answer.body)["outputs"]
+    assert (total["name"], total["datatype"], total["shape"]) == ("output", "FP32", [1, 1])
+    assert (number["name"], number["datatype"], number["shape"]) == ("sequence_id", "UINT64", [1])
+    if not length:
+        return number["data"][0], total["data"][0]
+    rest = answer.body[int(length) :]
+    return int(np.frombuffer(rest[4:], np.uint64)[0]), float(np.frombuffer(rest[:4], np.float32)[0])
+
+
+def test_a_sequence(server: Server, api: str) -> None:
     """It starts, goes on with and without control input, ends, and is gone; its id can be used again."""
-    assert step(server, 1, START, 5) == (5, 1)
-    assert step(server, 2, CONTINUE, 5) == (5, 3)
-    assert step(server, 3, None, 5) == (5, 6)
-    assert step(server, 4, END, 5) == (5, 10)
-    assert step(server, 5, CONTINUE, 5) == NOT_THERE
-    assert step(server, 6, START, 5) == (5, 6)
-    assert step(server, 0, END, 5) == (5, 6)
+    assert step(server, 1, START, 5, api=api) == (5, 1)
+    assert step(server, 2, CONTINUE, 5, api=api) == (5, 3)
+    assert step(server, 3, None, 5, api=api) == (5, 6)
+    assert step(server, 4, END, 5, api=api) == (5, 10)
+    assert step(server, 5, CONTINUE, 5, api=api) == NOT_THERE
+    assert step(server, 6, START, 5, api=api) == (5, 6)
+    assert step(server, 0, END, 5, api=api) == (5, 6)
 
 
-def test_ids_that_the_server_chooses(server: Server) -> None:
+def test_ids_that_the_server_chooses(server: Server, api: str) -> None:
     """If none is given, or 0: each is another one, and can be read by JavaScript."""
-    found = [step(server, 1, START, sequence)[0] for sequence in (None, 0, None)]
+    found = [step(server, 1, START, sequence, api=api)[0] for sequence in (None, 0, None)]
     assert len(set(found)) == 3
     assert all(0 < number < 2**53 for number in found)
     for number in found:
-        assert step(server, 1, END, number) == (number, 2)
+        assert step(server, 1, END, number, api=api) == (number, 2)
 
 
-def test_the_largest_id(server: Server) -> None:
+def test_the_largest_id(server: Server, api: str) -> None:
     """All 64 bits count."""
     largest = 2**64 - 1
-    assert step(server, 1, START, largest) == (largest, 1)
-    assert step(server, 1, CONTINUE, largest - 1) == NOT_THERE
-    assert step(server, 1, END, largest) == (largest, 2)
+    assert step(server, 1, START, largest, api=api) == (largest, 1)
+    assert step(server, 1, CONTINUE, largest - 1, api=api) == NOT_THERE
+    assert step(server, 1, END, largest, api=api) == (largest, 2)
 
 
-def test_refusals(server: Server) -> None:
+def test_refusals(server: Server, api: str) -> None:
     """Each with the reference's sentence, and none changes a sequence."""
-    step(server, 1, START, 7)
-    assert step(server, 1, START, 7) == IN_USE
-    assert step(server, 1, CONTINUE, 8) == NOT_THERE
-    assert step(server, 1, END, 8) == NOT_THERE
+    step(server, 1, START, 7, api=api)
+    assert step(server, 1, START, 7, api=api) == IN_USE
+    assert step(server, 1, CONTINUE, 8, api=api) == NOT_THERE
+    assert step(server, 1, END, 8, api=api) == NOT_THERE
     for control in (CONTINUE, END, None):
-        assert step(server, 1, control) == NO_ID
-        assert step(server, 1, control, 0) == NO_ID
-    assert step(server, 1, 3, 7) == NO_CONTROL
-    assert step(server, 1, 3) == NO_CONTROL
-    assert step(server, 1, END, 7) == (7, 2)
+        assert step(server, 1, control, api=api) == NO_ID
+        assert step(server, 1, control, 0, api=api) == NO_ID
+    assert step(server, 1, 3, 7, api=api) == NO_CONTROL
+    assert step(server, 1, 3, api=api) == NO_CONTROL
+    assert step(server, 1, END, 7, api=api) == (7, 2)
 
 
 @pytest.mark.parametrize("name", ["sequence_id", "sequence_control_input"])
@@ -133,10 +177,63 @@ def test_inputs_that_are_no_single_number(server: Server, name: str, value: obje
     request["inputs"][name] = value
     answer = server.post("/v1/models/total:predict", request)
     assert (answer.status, list(answer.json)) == (400, ["error"])
-    if value in ([1, 2], []):
+    if value in ([1, 2], [], [[1]]):
         assert read(answer) == SHAPE
         assert f"Required shape for {name} is: (1)" in answer.json["error"]
     assert step(server, 1, CONTINUE, 9) == NOT_THERE
+
+
+@pytest.mark.parametrize("name", ["sequence_id", "sequence_control_input"])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"shape": [2], "data": [1, 1]}, SHAPE),
+        ({"shape": [0], "data": []}, SHAPE),
+        ({"shape": [1, 1]}, SHAPE),
+        ({"shape": []}, (400, "Special input proto does not contain tensor shape information")),
+        ({"data": [1, 1]}, (400, "Invalid number of values in tensor proto container")),
+        ({"datatype": "INT32"}, (400, "Invalid input precision")),
+        ({"datatype": "BYTES", "data": ["1"]}, (400, "Could not find sequence")),
+    ],
+)
+def test_tensors_that_are_no_single_number(
+    server: Server, name: str, change: dict[str, Any], sentence: tuple[int, str]
+) -> None:
+    """The same in the other API, whose tensors tell their shape and datatype."""
+    tensors = [
+        {"name": "input", "datatype": "FP32", "shape": [1, 1], "data": [1]},
+        {"name": "sequence_id", "datatype": "UINT64", "shape": [1], "data": [9]},
+        {"name": "sequence_control_input", "datatype": "UINT32", "shape": [1], "data": [START]},
+    ]
+    inputs = [{**tensor, **(change if tensor["name"] == name else {})} for tensor in tensors]
+    answer = server.post("/v2/models/total/infer", {"inputs": inputs})
+    assert answer.status == sentence[0]
+    assert answer.json["error"].startswith(sentence[1])
+    assert step(server, 1, CONTINUE, 9, api="tensors") == NOT_THERE
+
+
+@pytest.mark.parametrize("extra", ["sequence_id", "other"])
+def test_more_tensors_than_those(server: Server, extra: str) -> None:
+    """An input that comes twice, or that nobody knows, is one too many."""
+    tensors = [
+        {"name": "input", "datatype": "FP32", "shape": [1, 1], "data": [1]},
+        {"name": "sequence_id", "datatype": "UINT64", "shape": [1], "data": [9]},
+        {"name": "sequence_control_input", "datatype": "UINT32", "shape": [1], "data": [START]},
+        {"name": extra, "datatype": "UINT64", "shape": [1], "data": [9]},
+    ]
+    answer = server.post("/v2/models/total/infer", {"inputs": tensors})
+    assert (answer.status, answer.json) == (400, {"error": "Invalid number of inputs - Expected: 1; Actual: 2"})
+    assert step(server, 1, CONTINUE, 9) == NOT_THERE
+
+
+def test_both_apis_share_the_sequences(server: Server) -> None:
+    """What one begins the other goes on with, and a request that names none gets no state of anybody."""
+    assert step(server, 1, START, 5) == (5, 1)
+    assert step(server, 2, CONTINUE, 5, api="binary") == (5, 3)
+    for api in ("columns", "tensors", "binary"):
+        assert step(server, 2, api=api) == NO_ID
+    assert step(server, 3, END, 5, api="tensors") == (5, 6)
+    assert step(server, 3, CONTINUE, 5) == NOT_THERE
 
 
 def test_rows_are_refused(server: Server) -> None:

@@ -47,6 +47,9 @@ sys.exit(cli.main())
 
 ROW = [[0.0] * 10]
 
+TENSOR = {"name": "input", "shape": [1, 1], "datatype": "FP32", "data": [1]}
+SEQUENCE = {"name": "sequence_id", "shape": [1], "datatype": "UINT64", "data": [7]}
+
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
@@ -151,15 +154,12 @@ def test_sequences_do_not_depend_on_the_connection(server: Server) -> None:
         assert step(1, 0, 7) == (200, float(total))
     assert step(1, 1, 9)[0] == 503
     assert step(1, 0, 11) == (404, "Sequence with provided ID does not exist")
-    asked = {
-        "inputs": [
-            {"name": "input", "shape": [1, 1], "datatype": "FP32", "data": [1]},
-            {"name": "sequence_id", "shape": [1], "datatype": "UINT64", "data": [7]},
-            {"name": "sequence_control_input", "shape": [1], "datatype": "UINT32", "data": [2]},
-        ]
-    }
-    answer = server.post("/v2/models/total/infer", asked)
-    assert answer.status in (200, 400), answer.json
+    for total in range(20, 40):
+        answer = server.post("/v2/models/total/infer", {"inputs": [TENSOR, SEQUENCE]})
+        assert answer.status == 200, answer.json
+        found = {output["name"]: output["data"] for output in answer.json["outputs"]}
+        assert found == {"output": [float(total)], "sequence_id": [7]}
+    assert server.post("/v2/models/total/infer", {"inputs": [TENSOR]}).status == 400
     assert step(1, 2, 8) == (200, 101.0)
 
 

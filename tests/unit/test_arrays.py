@@ -200,6 +200,8 @@ def test_booleans() -> None:
         (STRING, b'["a","\xc3\xa9"]', Encoded((b"a", b"\xc3\xa9"), (2,))),
         (STRING, b'[["a"],[{"b64":"/w"}]]', Encoded((b"a", b"\xff"), (2, 1))),
         (STRING, b'"a"', Encoded((b"a",), ())),
+        (STRING, b'["a\\u0000b",{"b64":"YQBi"}]', Encoded((b"a", b"a\0b"), (2,))),
+        (U8, b'["a\\u0000b"]', Encoded((b"a",), (1,))),
         (STRING, b"[[]]", Encoded((), (1, 0))),
         (U8, b'["a",{"b64":"QQ=="},""]', Encoded((b"a", b"A", b""), (3,))),
         (U8, b'[["a"]]', Encoded((b"a",), (1, 1))),
@@ -208,7 +210,7 @@ def test_booleans() -> None:
     ],
 )
 def test_encoded_values(precision: Precision, text: bytes, value: Encoded) -> None:
-    """base64 for any input; strings where they can be meant."""
+    """base64 for any input; strings where they can be meant, which end at a NUL."""
     assert read_text(text, precision) == value
 
 

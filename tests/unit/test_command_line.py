@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ from tornado_ovms.core.settings import (
     SpecificVersions,
     TlsSettings,
     VersionPolicy,
+    told,
 )
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.core.tensors import ANY, AUTO, Dim, Layout, LayoutChange, Shape
@@ -93,6 +96,15 @@ def test_a_server_with_every_setting() -> None:
         non_finite=NonFinite.STRING, limits=Limits(1, 2, 3), load=LoadLimits(4, 5, 6, 7, 8, 9),
         tls=TlsSettings("/cert", "/cert", "1.3", "/ca"), inference_keys="/i", management_keys="/m",
     )  # fmt: skip
+
+
+def test_settings_are_told_without_secrets() -> None:
+    """For the log: each one in a line; key files are paths, and of base paths passwords and queries are left out."""
+    lines = list(told(settings(model_name="m", model_path="https://me:secret@host/m.zip?sig=secret", rest_port=1)))
+    assert "rest_port: 1" in lines
+    assert any(line.startswith("model: ") and "'https://***@host/m.zip?***'" in line for line in lines)
+    assert "secret" not in "".join(lines)
+    assert [line.partition(": ")[0] for line in lines] == [each.name for each in fields(ServerSettings)]
 
 
 def test_the_defaults_of_both_tables_agree() -> None:

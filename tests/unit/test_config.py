@@ -367,7 +367,7 @@ def test_the_section_about_metrics(top: dict[str, object], metrics: MetricsSetti
 
 def test_a_file_may_list_nothing() -> None:
     """That is a server without models."""
-    assert read() == Config((), (), None, (), (), None)
+    assert read() == Config((), {}, (), None, (), (), None)
 
 
 @given(

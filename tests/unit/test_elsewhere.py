@@ -147,7 +147,7 @@ def test_a_copy_that_fails() -> None:
         )
         wishes = {"m": Wish(ModelSettings("m", URL), (await there.folders([URL], None))[URL])}
         done = await reconciler.converge(wishes, retry=True, wait_s=0)
-        assert [failure.code for failure in done.failures] == [Code.REPOSITORY]
+        assert [failure.code for _, failure in done.failures] == [Code.REPOSITORY]
         assert registry.current()[Key("m", 1)].status.has_failed
         assert not engine.loaded
         remote.broken.clear()

@@ -234,6 +234,10 @@ DOUBLE: dict[str, tuple[PipelineSettings, dict[str, Interface | Failure], Code]]
         chain(node("n", **ANY_SPLIT), node("n", **ANY_SPLIT), count=3), {"n": splitter()}, Code.NOT_IMPLEMENTED,
     ),
     "5 before 6": (chain(node("n"), node("n")), {"n": MISSING}, Code.PIPELINE_NODE_NAME_DUPLICATE),
+    "an earlier node's 21 before a later one's 5": (
+        chain(node("m"), node("k", "b=m.x"), node("n", "b=m.x"), node("n", "b=m.x")),
+        {"m": plain(), "k": plain(1), "n": plain()}, Code.SHAPE,
+    ),
     "6 before what is wrong with its inputs": (one("c=x.y"), {"n": MISSING}, Code.PIPELINE_MISSING_MODEL),
     "an earlier node's 24 before a later one's 6": (
         chain(node("m", ""), node("n", "b=m.x")), {"m": plain(), "n": MISSING}, Code.PIPELINE_OPEN_INPUT,

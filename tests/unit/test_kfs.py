@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fakes import spec
@@ -623,11 +623,12 @@ def test_strings_come_in_as_binary_data(strings: list[bytes]) -> None:
 
 
 @given(st.lists(st.text(max_size=6), max_size=5), st.booleans())
+@example(["a\0b", "\0", "a\0"], False)
 def test_strings_come_in_by_json(strings: list[str], is_nested: bool) -> None:  # noqa: FBT001
-    """As UTF-8."""
+    """As UTF-8; a string ends at a NUL."""
     data = [[each] for each in strings] if is_nested else strings
     document = body(named(datatype="BYTES", shape=[len(strings)], data=data))
-    expected = Encoded(tuple(each.encode() for each in strings), (len(strings),))
+    expected = Encoded(tuple(each.split("\0")[0].encode() for each in strings), (len(strings),))
     assert fit(parse(document), {"b": tensor("b", [-1], Precision.STRING)})["b"] == expected
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes import FakeClock, FakeEngine, FakeRemote, FakeStorage, FakeWatcher, InlineExecutor, elsewhere
 from tornado_ovms.core.lifecycle import Key
+from tornado_ovms.core.repositories import version_fault
 from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.metrics import Metrics
@@ -90,6 +91,75 @@ def test_start_and_an_idle_reload() -> None:
         assert stage.manager.is_ready
         assert stage.states() == {"a": {1: "AVAILABLE"}}
         assert await stage.manager.reload() == Outcome(changed=False)
+
+    play(script)
+
+
+def test_what_a_folder_holds_besides_versions_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As warnings, but for a number that is too large, which is an error in the reference's log."""
+    names = ("x", str(2**63))
+
+    async def script(stage: Stage) -> None:
+        stage.storage.warnings = tuple(map(version_fault, names))
+        await stage.manager.start()
+        await stage.manager.reload()
+
+    play(script)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records if "Got: " in record.getMessage()] == [
+        ("WARNING", version_fault(names[0])),
+        ("ERROR", version_fault(names[1])),
+    ]
+
+
+GOOD = entry("a")
+NOWHERE = entry("nowhere")
+BROKEN = entry("b")
+MALFORMED = entry("malformed", layout="Q")
+UNKNOWN = entry("unknown", plugin_config={"K": "x"})
+
+
+@pytest.mark.parametrize(
+    ("entries", "code"),
+    [
+        ([GOOD, NOWHERE, BROKEN, UNKNOWN, GOOD, MALFORMED], Code.PATH_INVALID),
+        ([GOOD, BROKEN, NOWHERE, UNKNOWN, GOOD, MALFORMED], Code.MODEL_UNREADABLE),
+        ([GOOD, UNKNOWN, NOWHERE, BROKEN], Code.MODEL_CONFIG_INVALID),
+        ([GOOD, GOOD, MALFORMED, NOWHERE, BROKEN], Code.MODEL_NAME_OCCUPIED),
+        ([MALFORMED, GOOD, GOOD, NOWHERE, BROKEN], Code.MODEL_CONFIG_INVALID),
+        ([BROKEN, entry("b", layout="Q"), NOWHERE], Code.MODEL_UNREADABLE),
+        ([entry("b", layout="Q"), BROKEN, NOWHERE], Code.MODEL_CONFIG_INVALID),
+    ],
+)
+def test_a_reload_tells_the_fault_of_the_first_entry(entries: list[object], code: Code) -> None:
+    """Whatever is found when: in the file, by the engine, in folders, or at loading."""
+
+    async def script(stage: Stage) -> None:
+        stage.engine.unknown_keys, stage.engine.broken = {"K"}, {"/b/1"}
+        await stage.manager.start()
+        stage.write(*entries)
+        outcome = await stage.manager.reload()
+        assert outcome.stage is Code.CONFIG_RELOAD
+        assert outcome.failure is not None
+        assert outcome.failure.code is code
+
+    play(script)
+
+
+@pytest.mark.parametrize("is_broken_first", [True, False])
+def test_a_look_at_the_folders_tells_the_fault_of_the_first_model(is_broken_first: bool) -> None:  # noqa: FBT001
+    """Also if it is that of a version, which is loaded after all folders have been seen."""
+
+    async def script(stage: Stage) -> None:
+        stage.storage.folders["/c"] = {1: 0}
+        stage.write(*(map(entry, "bc") if is_broken_first else map(entry, "cb")))
+        await stage.manager.start()
+        stage.engine.broken = {"/b/2"}
+        stage.storage.folders["/b"][2] = 0
+        del stage.storage.folders["/c"]
+        outcome = await stage.manager.reload()
+        assert outcome.stage is Code.VERSIONS_RELOAD
+        assert outcome.failure is not None
+        assert outcome.failure.code is (Code.MODEL_UNREADABLE if is_broken_first else Code.PATH_INVALID)
 
     play(script)
 

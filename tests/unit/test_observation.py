@@ -18,7 +18,7 @@ from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.engine.base import Inference
 from tornado_ovms.metrics import Metrics
 from tornado_ovms.serving.controlplane import ControlPlane
-from tornado_ovms.serving.dataplane import DataPlane
+from tornado_ovms.serving.dataplane import ON_LOOP_BYTES, DataPlane
 from tornado_ovms.serving.observation import Cells, Reloads, Timing
 from tornado_ovms.serving.planes import Planes
 from tornado_ovms.serving.registry import Registry
@@ -262,17 +262,28 @@ def test_a_pipeline_that_is_not_loaded(is_retired: bool) -> None:  # noqa: FBT00
     play(script)
 
 
-def test_an_answer_that_cannot_be_written() -> None:
-    """The inference was done and is observed; for the client it is a failure."""
+@pytest.mark.parametrize("more", [b"", b" " * ON_LOOP_BYTES], ids=["at once", "later"])
+@pytest.mark.parametrize(
+    ("ask", "counted"),
+    [
+        (lambda more: predict(ROWS.replace(b"[0,", b"[NaN,") + more), call("fail", TFS, "Predict")),
+        (lambda more: infer(TENSOR.replace(b"[0,", b"[NaN,") + more), call("success", KFS, "ModelInfer")),
+    ],
+    ids=["predict", "infer"],
+)
+def test_an_answer_that_cannot_be_written(
+    ask: Callable[[bytes], Callable[[Planes], Any]], counted: tuple[str, Labels], more: bytes
+) -> None:
+    """The inference was done and is observed; KServe's is a success by then, in the reference too."""
 
     async def script(stage: Stage) -> None:
         for is_quick in (True, False):
             stage.executable.is_quick = is_quick
             before = stage.counts()
-            assert isinstance(await stage.ask(predict(ROWS.replace(b"[0,", b"[NaN,"))), Failure)
+            assert isinstance(await stage.ask(ask(more)), Failure)
             after = stage.counts()
             rises = {series for series in after if after[series] != before[series]}
-            assert rises == {call("fail", TFS, "Predict"), *times(answered=False)}
+            assert rises == {counted, *times(answered=False)}
 
     play(script, non_finite=NonFinite.ERROR)
 

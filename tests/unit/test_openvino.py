@@ -50,6 +50,20 @@ def test_files_are_mapped_if_the_operator_wants_it(tmp_path: Path) -> None:
     assert play(tmp_path, ENABLE_MMAP=True) == (5.0, True)
 
 
+def test_weights_of_another_name(tmp_path: Path) -> None:
+    """Files are known by the end of their names, in capitals too; OpenVINO would look for model.bin."""
+    models.save(models.table(1.0, 10), tmp_path / "1")
+    (tmp_path / "1/model.xml").rename(tmp_path / "1/MODEL.XML")
+    (tmp_path / "1/model.bin").rename(tmp_path / "1/weights.Bin")
+    found = LocalStorage().versions(str(tmp_path)).versions[1]
+
+    async def main() -> None:
+        engine = OpenVinoEngine(asyncio.get_running_loop(), None)
+        engine.load(Blueprint(Key("t", 1), ModelSettings("t", ""), found.path, found.fingerprint)).close()
+
+    asyncio.run(main())
+
+
 def test_one_process_at_a_time_compiles_into_a_cache(tmp_path: Path) -> None:
     """Another one would find a file half written."""
     with _alone(str(tmp_path)):

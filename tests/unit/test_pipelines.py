@@ -134,7 +134,7 @@ class Stage:
 
     async def adopt(self, *pipelines: PipelineSettings, libraries: Mapping[str, str] | None = None) -> list[Code]:
         """Take over a configuration; the codes of what is wrong."""
-        config = Config((), pipelines, libraries, (), (), None)
+        config = Config((), {}, pipelines, libraries, (), (), None)
         codes = [failure.code for failure in await self.pipelines.adopt(config)]
         await turns()
         return codes
@@ -463,6 +463,23 @@ def test_a_pipeline_is_no_member() -> None:
         stage.put()
         outer = pipeline([node("n", target="pipe")], "out=n.x", name="outer")
         assert await stage.adopt(simple(), outer) == [Code.PIPELINE_MISSING_MODEL]
+
+    play(script)
+
+
+@pytest.mark.parametrize("outputs", ["out=n.x same=request.in", "out=n.x same=request.other", "same=request.in"])
+@pytest.mark.parametrize("count", [None, -1])
+def test_an_output_of_the_request(outputs: str, count: int | None) -> None:
+    """Such a pipeline is served and answers nothing, also if the request is split."""
+
+    async def script(stage: Stage) -> None:
+        stage.put()
+        nodes = [node("n", target="m")] if "n.x" in outputs else []
+        assert await stage.adopt(pipeline(nodes, outputs, items="in other", count=count), simple("good")) == []
+        with pytest.raises(Failure) as caught:
+            stage.instance().check()
+        assert caught.value.code is Code.INTERNAL
+        stage.instance("good").check()
 
     play(script)
 

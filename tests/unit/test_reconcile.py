@@ -148,7 +148,7 @@ def test_a_broken_new_version_leaves_the_old_one_alone(play: Callable[[Play], No
         stage.storage.folders["/m"][2] = 0
         stage.engine.broken.add(Key("m", 2))
         outcome = await stage.converge()
-        assert [failure.code for failure in outcome.failures] == [Code.MODEL_UNREADABLE]
+        assert [failure.code for _, failure in outcome.failures] == [Code.MODEL_UNREADABLE]
         assert not outcome.changed
         assert stage.states() == {1: "AVAILABLE", 2: "FAILED"}
         stage.engine.broken.clear()
@@ -194,7 +194,7 @@ def test_a_replacement_that_fails_keeps_the_old_instance(play: Callable[[Play], 
         outcome = await stage.converge()
         version = stage.registry.models["m"].versions[2]
         assert stage.states() == {2: "AVAILABLE"}
-        assert outcome.failures == (version.failure,)
+        assert outcome.failures == (("m", version.failure),)
         assert version.instance is not None
         assert not stage.engine.executables[0].closed.is_set()
 
@@ -271,7 +271,7 @@ def test_an_unforeseen_error_is_a_failure_too(play: Callable[[Play], None]) -> N
     async def script(stage: Stage) -> None:
         stage.engine.load = lambda _: 1 // 0  # type: ignore[assignment,method-assign,return-value]
         outcome = await stage.converge()
-        assert [failure.code for failure in outcome.failures] == [Code.INTERNAL]
+        assert [failure.code for _, failure in outcome.failures] == [Code.INTERNAL]
         assert stage.states() == {1: "FAILED"}
 
     play(script)
@@ -311,7 +311,7 @@ def test_a_version_that_fails_its_warm_up_is_not_served(play: Callable[[Play], N
         stage.storage.folders["/m"][2] = 0
         stage.settings = ModelSettings("m", "/m", warmup="not-there.json")
         outcome = await stage.converge()
-        assert {failure.code for failure in outcome.failures} == {Code.WARMUP}
+        assert {failure.code for _, failure in outcome.failures} == {Code.WARMUP}
         assert stage.states() == {1: "AVAILABLE", 2: "FAILED"}
         assert [each.closed.is_set() for each in stage.engine.executables][-1]
         assert not stage.engine.executables[0].closed.is_set()

@@ -560,21 +560,6 @@ def test_a_model_that_has_other_inputs_by_now() -> None:
     play(script)
 
 
-@pytest.mark.parametrize("outputs", ["out=n.x same=request.in", "out=n.x same=request.other", "same=request.in"])
-def test_an_output_of_the_request(outputs: str) -> None:
-    """Such a pipeline answers nothing but an inner failure, also if the request is split."""
-
-    async def script() -> None:
-        has_node = "n.x" in outputs
-        parts = {"n": adder()} if has_node else {}
-        nodes = [node("n")] if has_node else []
-        assert (await failure_of(run_of(nodes, outputs, parts, items="in other"))).code is Code.INTERNAL
-        split = run_of(nodes, outputs, parts, items="in other", count=-1)
-        assert (await failure_of(split, {"in": shards(2)} if has_node else {})).code is Code.INTERNAL
-
-    play(script)
-
-
 def test_one_label_twice() -> None:
     """Two outputs of one name load, and fail each request."""
 

@@ -52,7 +52,7 @@ def test_steps_are_read(values: dict[str, Any], step: Step) -> None:
         ({ID: np.array(1, np.uint64)}, Code.SEQUENCE_INPUT_WITHOUT_SHAPE, "Required shape for sequence_id is: (1)"),
         ({ID: np.zeros(2)}, Code.SHAPE, "Required shape for sequence_id is: (1)"),
         ({ID: np.zeros(0)}, Code.SHAPE, "Required shape for sequence_id is: (1)"),
-        ({ID: np.zeros((1, 1))}, Code.NUMBER_OF_DIMENSIONS, "Required shape for sequence_id is: (1)"),
+        ({ID: np.zeros((1, 1))}, Code.SHAPE, "Required shape for sequence_id is: (1)"),
         ({ID: one(1), CONTROL: np.zeros(2)}, Code.SHAPE, "Required shape for sequence_control_input is: (1)"),
         ({ID: Encoded((b"x",), (1,))}, Code.SEQUENCE_ID_TYPE, ""),
         ({ID: one(1), CONTROL: Encoded((b"x",), (1,))}, Code.SEQUENCE_CONTROL_TYPE, ""),

@@ -110,7 +110,7 @@ def read_flat(value: Any, name: str, precision: Precision, code: Code) -> np.nda
     kinds = set(map(type, leaves))
     shape = [len(leaves)]
     if precision is Precision.STRING and kinds <= _STRING:
-        return Encoded(tuple(leaf.encode() for leaf in leaves), (len(leaves),))
+        return Encoded(tuple(map(_encode, leaves)), (len(leaves),))
     if precision is Precision.BOOL and kinds <= _BOOLEAN:
         return np.array(leaves, np.bool_)
     if precision in _CODES and kinds <= (_NUMBER if precision in _FLOATS else _INTEGER):
@@ -309,10 +309,15 @@ def _convert(numbers: Numbers, precision: Precision, *, only_integers: bool = Fa
     return values.astype(dtype)
 
 
+def _encode(text: str) -> bytes:
+    """The bytes of a string, which ends at a NUL as in the reference; those of base64 and of binary data do not."""
+    return text.partition("\0")[0].encode()
+
+
 def _read_text(value: str | dict[str, Any], index: int, shape: Sequence[int], place: _Place) -> bytes:
     """The bytes of a string or of ``{"b64": "..."}``."""
     if isinstance(value, str):
-        return value.encode()
+        return _encode(value)
     if not is_base64(value):
         place.refuse('{"b64": "..."}', value, index, shape)
     data = decode_base64(value["b64"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import numpy as np
@@ -44,6 +45,8 @@ SIZE: Final = "binary_data_size"
 _LENGTH: Final = struct.Struct("<I")
 """What stands before each element of binary BYTES."""
 
+_NOTHING: Final[Mapping[str, TensorSpec]] = MappingProxyType({})
+
 _MAX_LENGTH: Final = 2**63 - 1
 
 _MAX_VALUES: Final = 2**59
@@ -64,6 +67,11 @@ class InferInput(NamedTuple):
     datatype: str
     shape: tuple[int, ...]
     values: np.ndarray | Encoded | memoryview
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the values are texts, or pictures."""
+        return self.datatype == Precision.STRING.kserve
 
 
 class InferRequest(NamedTuple):
@@ -89,8 +97,7 @@ class InferRequest(NamedTuple):
         return sum(
             len(each.values)
             for each in self.inputs
-            if isinstance(each.values, memoryview)
-            and (each.values.readonly or each.datatype == Precision.STRING.kserve)
+            if isinstance(each.values, memoryview) and (each.values.readonly or each.is_text)
         )
 
 
@@ -265,7 +272,7 @@ def _find_size(given: InferInput, parameters: Parameters, where: str, rest: int)
     size = parameters.get(SIZE)
     if size is None:
         dtype = BY_KSERVE.get(given.datatype, Precision.UNDEFINED).dtype
-        if given.datatype == Precision.STRING.kserve:
+        if given.is_text:
             return rest
         return math.prod(given.shape) * dtype.itemsize if dtype is not None else 0
     if type(size) is not int or size < 0:
@@ -280,24 +287,36 @@ def _count(values: np.ndarray | Encoded | memoryview) -> int:
     return values.size if isinstance(values, np.ndarray) else len(values)
 
 
-def fit(request: InferRequest, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray | Encoded]:
+def fit(
+    request: InferRequest, specs: Mapping[str, TensorSpec], besides: Mapping[str, TensorSpec] = _NOTHING
+) -> dict[str, np.ndarray | Encoded]:
     """A request's inputs as arrays of the model's shapes and precisions; strings and pictures stay ``Encoded``.
 
     Binary data is not copied where the array can be used as it is: writeable and aligned.
+
+    Args:
+        request: what has been read.
+        specs: the model's inputs.
+        besides: inputs that may come, too; whoever wants them checks their shapes.
 
     Raises:
         Failure: the first check that fails, in the reference's order: NUMBER_OF_INPUTS, INPUTS_MIXED, then for each input of the
             model, by name: MISSING_INPUT, PRECISION, NUMBER_OF_DIMENSIONS, BATCH_SIZE, SHAPE, VALUE_COUNT, CONTENT_SIZE.
     """
-    if len(request.inputs) != len(specs):
-        raise Failure(Code.NUMBER_OF_INPUTS, f"Expected: {len(specs)}; Actual: {len(request.inputs)}")
-    _check_kinds(request.inputs)
     given = {each.name: each for each in request.inputs}
+    count = len(request.inputs) - len(given.keys() & besides.keys())
+    if count != len(specs):
+        raise Failure(Code.NUMBER_OF_INPUTS, f"Expected: {len(specs)}; Actual: {count}")
+    _check_kinds(request.inputs)
     fitted: dict[str, np.ndarray | Encoded] = {}
     for name in sorted(specs):
         if name not in given:
             raise Failure(Code.MISSING_INPUT, f"Required input: {name}")
-        fitted[name] = _fit(given[name], specs[name])
+        _check(given[name], specs[name])
+        fitted[name] = _shape(given[name], specs[name])
+    for name in given.keys() & besides.keys():
+        _check_datatype(given[name], besides[name])
+        fitted[name] = _shape(given[name], besides[name])
     return fitted
 
 
@@ -311,17 +330,25 @@ def _check_kinds(inputs: Sequence[InferInput]) -> None:
         )
 
 
-def _fit(given: InferInput, spec: TensorSpec) -> np.ndarray | Encoded:
-    values, shape, count = given.values, given.shape, math.prod(given.shape)
-    is_text = given.datatype == Precision.STRING.kserve
-    if not is_text:
-        if spec.precision.kserve != given.datatype:
-            raise spec.refusal(Code.PRECISION, spec.precision.value, given.datatype[:40])
-        spec.accept(shape)
+def _check(given: InferInput, spec: TensorSpec) -> None:
+    """Whether an input is of the model's datatype and shape; texts and pictures are checked when they are decoded."""
+    _check_datatype(given, spec)
+    if not given.is_text:
+        spec.accept(given.shape)
         if spec.precision.dtype is None:
             raise Failure(Code.UNSUPPORTED_INPUT_PRECISION, f"input name: {spec.name}")
+
+
+def _check_datatype(given: InferInput, spec: TensorSpec) -> None:
+    if not given.is_text and spec.precision.kserve != given.datatype:
+        raise spec.refusal(Code.PRECISION, spec.precision.value, given.datatype[:40])
+
+
+def _shape(given: InferInput, spec: TensorSpec) -> np.ndarray | Encoded:
+    """The values of an input in the shape that the client tells."""
+    values, shape, count = given.values, given.shape, math.prod(given.shape)
     if isinstance(values, memoryview):
-        if not is_text:
+        if not given.is_text:
             return _share(values, shape, count, spec)
         values = _split(values, shape, spec)
     found = _count(values)

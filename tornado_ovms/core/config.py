@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tornado_ovms.core.config_schema import find_faults
 from tornado_ovms.core.model_keys import STATEFUL_KEYS, join, read_batch_size
@@ -48,24 +48,26 @@ _NOT_SERVED: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why an entry of ``model_config_list`` is left out."""
+class Fault(NamedTuple):
+    """Why an entry of ``model_config_list`` is left out; ``place`` is its index there."""
 
     name: str
     failure: Failure
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """What a configuration file says.
 
-    ``models`` and ``pipelines`` have names of their own; ``libraries`` are paths by name, None if the file does not speak of any;
+    ``models`` and ``pipelines`` have names of their own, ``places`` says where in the list of models each name comes first;
+    ``libraries`` are paths by name, None if the file does not speak of any;
     ``faults`` are about entries that are left out, ``warnings`` about what is not
     served as written; ``metrics`` is None without a ``monitoring`` section.
     """
 
     models: tuple[ModelSettings, ...]
+    places: Mapping[str, int]
     pipelines: tuple[PipelineSettings, ...]
     libraries: Mapping[str, str] | None
     faults: tuple[Fault, ...]
@@ -86,10 +88,12 @@ def parse(text: bytes, folder: str) -> Config:
     document = _read(text)
     warnings = [*_doubled(document, ""), *_not_served(document)]
     models: dict[str, ModelSettings] = {}
+    places: dict[str, int] = {}
     faults = []
     for index, entry in enumerate(document["model_config_list"]):
         pointer, config = f"/model_config_list/{index}/config", entry["config"]
         name = config["name"]
+        places.setdefault(name, index)
         try:
             settings = _model(config, pointer, folder, warnings)
             if name in models:
@@ -100,9 +104,10 @@ def parse(text: bytes, folder: str) -> Config:
                 )
             models[name] = settings
         except Failure as failure:
-            faults.append(Fault(name, failure))
+            faults.append(Fault(name, failure, index))
     return Config(
         tuple(models.values()),
+        places,
         _pipelines(document, warnings),
         _libraries(document, folder),
         tuple(faults),

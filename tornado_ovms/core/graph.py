@@ -103,13 +103,16 @@ class _Checker:
         self._settings = settings
         self._given = interfaces
         self._known: dict[str, Interface] = {}
+        self._names = Counter([REQUEST, RESPONSE, *(node.name for node in settings.nodes)])
         self._nodes = {node.name: node for node in settings.nodes}
         counts = {REQUEST: settings.demultiply_count, **{node.name: node.demultiply_count for node in settings.nodes}}
         self._counts = {name: count or -1 for name, count in counts.items() if count is not None}
 
     def check(self) -> Plan:
-        self._check_as_a_whole()
+        self._check_demultiplexers()
+        self._check_name(REQUEST)
         for node in self._settings.nodes:
+            self._check_name(node.name)
             self._check_node(node)
         self._check_response()
         self._check_paths()
@@ -118,13 +121,13 @@ class _Checker:
         outputs = [self._find_output(label, source, levels) for label, source in self._settings.outputs]
         return self._plan(levels, inputs, outputs)
 
-    def _check_as_a_whole(self) -> None:
+    def _check_demultiplexers(self) -> None:
         if len(self._counts) > 1 and -1 in self._counts.values():
             raise Failure(Code.NOT_IMPLEMENTED, "several nodes demultiply, and one of them into any number of shards")
-        names = Counter([REQUEST, RESPONSE, *(node.name for node in self._settings.nodes)])
-        for name, count in names.items():
-            if count > 1:
-                raise Failure(Code.PIPELINE_NODE_NAME_DUPLICATE, f"node: {name}")
+
+    def _check_name(self, name: str) -> None:
+        if self._names[name] > 1:
+            raise Failure(Code.PIPELINE_NODE_NAME_DUPLICATE, f"node: {name}")
 
     def _check_node(self, node: NodeSettings) -> None:
         interface = self._interface(node)

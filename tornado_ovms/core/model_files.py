@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAPPING_FILE: Final = "mapping_config.json"
 
+IR: Final = (".xml", ".bin")
+
 FORMATS: Final = (
-    (".xml", ".bin"),  # OpenVINO IR
+    IR,
     (".onnx",),
     (".pdmodel", ".pdiparams"),  # PaddlePaddle
     (".pb",),  # TensorFlow: saved_model.pb stands for its folder
@@ -25,20 +27,35 @@ FORMATS: Final = (
 """Endings of the files of each format, the one to load first; the first format whose files are all there counts."""
 
 
-def find_model_file(names: Iterable[str]) -> str | None:
-    """The file to load, of those directly in a version folder; ``""`` for the folder itself; None if there is none.
+class ModelFiles(NamedTuple):
+    """The file to load, ``""`` for the folder itself, and the weights where OpenVINO would look for them under one name only."""
 
-    >>> find_model_file(["readme.txt", "Model.ONNX"])
-    'Model.ONNX'
-    >>> find_model_file(["model.xml"]) is None
+    model: str
+    weights: str | None = None
+
+
+def find_model_files(names: Iterable[str]) -> ModelFiles | None:
+    """What to load, of the files directly in a version folder; None if there is none.
+
+    >>> find_model_files(["readme.txt", "Model.ONNX"])
+    ModelFiles(model='Model.ONNX', weights=None)
+    >>> find_model_files(["model.xml"]) is None
     True
     """
     ordered = sorted(names)
     for endings in FORMATS:
-        found = [next((name for name in ordered if name.lower().endswith(ending)), None) for ending in endings]
+        found = [[name for name in ordered if name.lower().endswith(ending)] for ending in endings]
         if all(found):
-            return "" if found[0] == "saved_model.pb" else found[0]
+            model = found[0][0]
+            if endings == IR:
+                return ModelFiles(model, _weights(model[: -len(IR[0])], found[1]))
+            return ModelFiles("" if model == "saved_model.pb" else model)
     return None
+
+
+def _weights(stem: str, names: Iterable[str]) -> str:
+    """Of several files the one whose name goes with the model's; else the first."""
+    return min(names, key=lambda name: (name != f"{stem}.bin", name.lower() != f"{stem}.bin".lower()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ MAX_FILES: Final = 10_000
 MAX_REASON: Final = 300
 """Characters of a library's message that are told."""
 
+OUT_OF_RANGE: Final = "Directory name is out of range for supported version format."
+
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST: Final = re.compile(r"[0-9A-Za-z.-]+:[0-9]+")
 _AUTHORITY: Final = re.compile(r"([^/?#]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(:[0-9]+)?(?=[/?#])")
@@ -125,6 +127,11 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {told}" if told else type(error).__name__
 
 
+def is_grave(fault: str) -> bool:
+    """Whether what ``version_fault`` says is an error in the log and not a warning, as in the reference."""
+    return fault.startswith(OUT_OF_RANGE)
+
+
 def version_fault(name: str) -> str:
     """Why a folder is no version, in the reference's words; empty if it is one."""
     if not re.fullmatch(r"-?[0-9]+", name, re.ASCII):
@@ -132,7 +139,7 @@ def version_fault(name: str) -> str:
     if not _VERSION.fullmatch(name):
         return f"Expected version directory name to be a number greater than 0. Got: {name}"
     if int(name) > INT64_MAX:
-        return f"Directory name is out of range for supported version format. Got: {name}"
+        return f"{OUT_OF_RANGE} Got: {name}"
     return ""
 
 

@@ -50,8 +50,8 @@ def read_step(values: Mapping[str, Any]) -> Step:
         values: of all inputs of the request, by name; arrays, or something else where the client sent text.
 
     Raises:
-        Failure: SEQUENCE_INPUT_WITHOUT_SHAPE, NUMBER_OF_DIMENSIONS, SHAPE, SEQUENCE_ID_TYPE, SEQUENCE_CONTROL_TYPE,
-            SEQUENCE_CONTROL_VALUE or SEQUENCE_ID_MISSING.
+        Failure: SEQUENCE_INPUT_WITHOUT_SHAPE, SHAPE, SEQUENCE_ID_TYPE, SEQUENCE_CONTROL_TYPE, SEQUENCE_CONTROL_VALUE or
+            SEQUENCE_ID_MISSING.
     """
     sequence = _read_one(values, ID, Code.SEQUENCE_ID_TYPE)
     number = _read_one(values, CONTROL, Code.SEQUENCE_CONTROL_TYPE)
@@ -76,6 +76,5 @@ def _read_one(values: Mapping[str, Any], name: str, wrong_type: Code) -> int:
     if not value.ndim:
         raise Failure(Code.SEQUENCE_INPUT_WITHOUT_SHAPE, f"Required shape for {name} is: (1)")
     if value.shape != (1,):
-        code = Code.SHAPE if value.ndim == 1 else Code.NUMBER_OF_DIMENSIONS
-        raise Failure(code, f"Required shape for {name} is: (1)")
+        raise Failure(Code.SHAPE, f"Required shape for {name} is: (1)")
     return int(value[0])

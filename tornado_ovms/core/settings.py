@@ -5,12 +5,13 @@ Built by ``cli`` and ``core.config``, read by everybody; any thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from tornado_ovms.core.repositories import scrub
 from tornado_ovms.core.tensors import Auto, Dim, LayoutChange, Shape
 
 GIB: Final = 1 << 30
@@ -290,3 +291,9 @@ class ServerSettings:
     access_log: int = 0
     log_format: LogFormat = LogFormat.TEXT
     warnings: tuple[str, ...] = ()
+
+
+def told(settings: ServerSettings) -> Iterator[str]:
+    """Each setting with its value, for the log; what may be secret in a base path is left out."""
+    for each in fields(settings):
+        yield scrub(f"{each.name}: {getattr(settings, each.name)}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import openvino as ov
 from openvino._offline_transformations import apply_low_latency_transformation
 
-from tornado_ovms.core.model_files import MAPPING_FILE, NameMapping, find_model_file, parse_mapping
+from tornado_ovms.core.model_files import MAPPING_FILE, NameMapping, find_model_files, parse_mapping
 from tornado_ovms.core.plugin_config import translate
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.engine import quick
@@ -203,15 +203,16 @@ class OpenVinoEngine:
             Failure: MODEL_FILES_MISSING or MODEL_UNREADABLE.
         """
         name, version = blueprint.key
-        file = find_model_file(path for path, _, _ in blueprint.fingerprint if "/" not in path)
-        if file is None:
+        files = find_model_files(path for path, _, _ in blueprint.fingerprint if "/" not in path)
+        if files is None:
             raise Failure(
                 Code.MODEL_FILES_MISSING,
                 f"Could not find file for model: {name} version: {version} in path: {blueprint.path}",
             )
         try:
             config = {MMAP: blueprint.settings.plugin_config.get(MMAP, False)}
-            return self._core.read_model(str(Path(blueprint.path, file)), config=config)
+            weights = None if files.weights is None else str(Path(blueprint.path, files.weights))
+            return self._core.read_model(str(Path(blueprint.path, files.model)), weights, config=config)
         except Exception as error:
             raise Failure(Code.MODEL_UNREADABLE, reason(error)) from error
 

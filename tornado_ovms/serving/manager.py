@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tornado_ovms.core import config as configuration
+from tornado_ovms.core.repositories import is_grave
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.serving.elsewhere import FETCH_WAIT_S, LOOK_WAIT_S
 from tornado_ovms.serving.observation import Reloads
@@ -21,7 +23,7 @@ from tornado_ovms.serving.reconcile import Converged, Reconciler, Wish
 from tornado_ovms.storage.local import FRESH_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
 
     from tornado_ovms.core.config import Config
@@ -85,7 +87,7 @@ class Look(NamedTuple):
     text: bytes
     config: Config
     models: tuple[ModelSettings, ...]
-    faults: tuple[tuple[str, Failure], ...]
+    faults: tuple[configuration.Fault, ...]
 
 
 class Manager:
@@ -128,6 +130,7 @@ class Manager:
         self._text: bytes | None = None
         self._config_failed = False
         self._models: dict[str, ModelSettings] = {}
+        self._places: Mapping[str, int] = {}
         self._unloaded: set[str] = set()
         self._warned: dict[str, tuple[str, ...]] = {}
         self._unread: Failure | None = None
@@ -164,7 +167,7 @@ class Manager:
             await self._lookout.scan(self._engine.check, settings)
             self._models[settings.name] = settings
         found, done = await self._converge(retry=True, is_patient=True)
-        for failure in (*found, *done.last_failures):
+        for _, failure in (*found, *done.last_failures):
             raise failure
 
     @property
@@ -272,7 +275,8 @@ class Manager:
                         return outcome
         found, done = await self._converge(retry=asked_for, is_patient=asked_for)
         invalid = await self._pipelines.revalidate()
-        return Outcome(done.changed, Code.VERSIONS_RELOAD, next(iter((*found, *done.failures, *invalid)), None))
+        first = next(iter((*self._in_order((), found, done), *invalid)), None)
+        return Outcome(done.changed, Code.VERSIONS_RELOAD, first)
 
     async def _reload_config(self, path: str, text: bytes, *, asked_for: bool) -> Outcome:
         """Load a configuration file that has changed, or failed before. A broken one changes nothing."""
@@ -300,13 +304,13 @@ class Manager:
             config = configuration.parse(text, _folder(path))
         except Failure as failure:
             raise Failure(failure.code, f"{failure.detail}; in {path}") from failure
-        models, faults = [], [(fault.name, fault.failure) for fault in config.faults]
+        models, faults = [], list(config.faults)
         for settings in config.models:
             try:
                 self._engine.check(settings)
                 models.append(settings)
             except Failure as failure:
-                faults.append((settings.name, failure))
+                faults.append(configuration.Fault(settings.name, failure, config.places[settings.name]))
         return Look(text, config, tuple(models), tuple(faults))
 
     async def _load(self, look: Look, *, is_patient: bool) -> Outcome:
@@ -317,38 +321,39 @@ class Manager:
         faults = self._adopt(look)
         found, done = await self._converge(retry=True, is_patient=is_patient)
         invalid = await self._pipelines.adopt(look.config)
-        failure = next(iter((*faults, *found, *done.failures, *invalid)), None)
+        failure = next(iter((*self._in_order(faults, found, done), *invalid)), None)
         self._config_failed = failure is not None
         return Outcome(changed or done.changed, Code.CONFIG_RELOAD, failure)
 
-    def _adopt(self, look: Look) -> list[Failure]:
+    def _adopt(self, look: Look) -> list[configuration.Fault]:
         """Take over the settings of a configuration.
 
         An entry that cannot be served as written leaves a model that serves as it was.
         """
         fresh = {settings.name: settings for settings in look.models}
-        faults = list(look.faults)
+        faults, places = list(look.faults), look.config.places
         for name in fresh.keys() & self._registry.pipelines.keys():
-            faults.append((name, Failure(Code.MODEL_NAME_OCCUPIED, f"{name} is the name of a pipeline")))
+            failure = Failure(Code.MODEL_NAME_OCCUPIED, f"{name} is the name of a pipeline")
+            faults.append(configuration.Fault(name, failure, places[name]))
             del fresh[name]
         for name, settings in fresh.items():
             old = self._models.get(name)
             if old is not None and old.stateful != settings.stateful:
-                faults.append((name, Failure(Code.MODEL_TYPE_CHANGED, name)))
+                faults.append(configuration.Fault(name, Failure(Code.MODEL_TYPE_CHANGED, name), places[name]))
                 fresh[name] = old
-        for name, failure in faults:
+        for name, failure, _ in faults:
             log.error("Model %s: %s", name, failure.text)
             if name not in fresh and name in self._models:
                 fresh[name] = self._models[name]
-        self._models = fresh
+        self._models, self._places = fresh, places
         for name in fresh:
             self._registry.add_model(name).failure = None
-        for name, failure in faults:
+        for name, failure, _ in faults:
             if name in fresh:
                 self._registry.models[name].failure = failure
-        return [failure for _, failure in faults]
+        return faults
 
-    async def _converge(self, *, retry: bool, is_patient: bool) -> tuple[list[Failure], Converged]:
+    async def _converge(self, *, retry: bool, is_patient: bool) -> tuple[list[tuple[str, Failure]], Converged]:
         """Look at the version folders and bring about what they and the settings ask for.
 
         Versions that are being written are waited for if somebody is patient; else they are left for a pass to come soon.
@@ -368,7 +373,7 @@ class Manager:
         for name, each in found.items():
             model = self._registry.add_model(name)
             if isinstance(each, Failure):
-                failures.append(each)
+                failures.append((name, each))
                 if model.failure is None or model.failure.text != each.text:
                     log.error("Model %s: %s", name, each.text)
                 model.failure = each
@@ -383,13 +388,21 @@ class Manager:
             self.wake()
         return failures, done
 
+    def _in_order(
+        self, faults: Iterable[configuration.Fault], found: Iterable[tuple[str, Failure]], done: Converged
+    ) -> list[Failure]:
+        """What is wrong with models, in the order of the configuration: with entries, with folders, with versions."""
+        placed = [(fault.place, fault.failure) for fault in faults]
+        placed += [(self._places.get(name, 0), failure) for name, failure in (*found, *done.failures)]
+        return [failure for _, failure in sorted(placed, key=itemgetter(0))]
+
     def _warn(self, about: str, warnings: tuple[str, ...]) -> None:
         """Tell the operator what the last look has not told already."""
         before = self._warned.get(about, ())
         self._warned[about] = warnings
         for warning in warnings:
             if warning not in before:
-                log.warning("%s", warning)
+                log.log(logging.ERROR if is_grave(warning) else logging.WARNING, "%s", warning)
 
 
 def _folder(path: str) -> str:

@@ -175,7 +175,8 @@ class Reloads:
 class Call:
     """One request for a version, from its arrival to its answer.
 
-    Leaving a ``with`` block by an exception ends it: as a failure, unless it was cancelled. ``succeed`` ends it otherwise.
+    Leaving a ``with`` block by an exception ends it: as a failure, unless it was cancelled, or done but for its answer.
+    ``succeed`` ends it otherwise.
     """
 
     __slots__ = ("_begun", "_cells", "_counts", "_decode_s", "_inference", "method")
@@ -198,7 +199,12 @@ class Call:
         if kind is not None:
             self._cells.current -= 1
             if issubclass(kind, Exception) and not (isinstance(error, Failure) and error.code in _UNCOUNTED):
-                self._counts.fail.value += 1
+                (self._counts.success if self._is_done else self._counts.fail).value += 1
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether it has succeeded for the reference, which counts inferences of KServe before it writes the answer."""
+        return self.method is INFER and self._inference is not None
 
     def decoded(self) -> None:
         """The request has been read, and what is in it decoded."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from tornado_ovms.core.graph import Interface, Plan, check
+from tornado_ovms.core.graph import REQUEST, Interface, Plan, check
 from tornado_ovms.core.lifecycle import Blueprint, Key
 from tornado_ovms.core.settings import ModelSettings
 from tornado_ovms.core.status import Code, Failure
@@ -68,7 +68,7 @@ class Graph:
         self.outputs = plan.outputs
         self.info: Mapping[str, Any] = {}
         self.nodes = nodes
-        self._plan = plan
+        self.plan = plan
         self._models = [node for node in settings.nodes if not node.is_custom]
         self._registry = registry
         self._threads = threads
@@ -95,7 +95,7 @@ class Graph:
                 instance = leases.enter_context(Lease(version.serving()))
                 members[node.name] = Member(instance, version.cells, version.cells.calls[method])
             nodes = {name: owned.node for name, owned in self.nodes.items()}
-            run = Run(self._plan, members, nodes, self._threads)
+            run = Run(self.plan, members, nodes, self._threads)
             task = asyncio.ensure_future(run.answer(arrays))
             task.add_done_callback(partial(_close, leases.pop_all()))
         try:
@@ -149,6 +149,11 @@ class PipelineInstance(Instance):
         super().__init__(_blueprint(name), graph)
         self.graph = graph
         self.members = members
+
+    def check(self) -> None:
+        """See ``Instance``."""
+        if REQUEST in self.graph.plan.response.sources:
+            raise Failure(Code.INTERNAL, "an output is taken from the request, which the reference does not do either")
 
     async def infer(self, arrays: Mapping[str, np.ndarray], method: Method) -> Inference:
         """See ``Instance``."""

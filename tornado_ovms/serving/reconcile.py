@@ -60,13 +60,13 @@ class Wish(NamedTuple):
 class Converged:
     """What a round of loading and retiring came to.
 
-    ``failures`` are those of versions, in the order in which they came; ``last_failures`` those of the last round only,
-    after substitutes had been tried.
+    ``failures`` are those of versions with the names of their models, in the order in which they came; ``last_failures`` those
+    of the last round only, after substitutes had been tried.
     """
 
     changed: bool = False
-    failures: tuple[Failure, ...] = ()
-    last_failures: tuple[Failure, ...] = ()
+    failures: tuple[tuple[str, Failure], ...] = ()
+    last_failures: tuple[tuple[str, Failure], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,11 @@ class Reconciler:
             if loads:
                 results = await asyncio.gather(*(self._load(load, wait_s) for load in loads))
                 tried |= {load.blueprint.key for load in loads}
-                failures = tuple(failure for failure in results if failure is not None and failure is not LATER)
+                failures = tuple(
+                    (load.blueprint.key.name, failure)
+                    for load, failure in zip(loads, results, strict=True)
+                    if failure is not None and failure is not LATER
+                )
                 changed = done.changed or None in results
                 done = Converged(changed, done.failures + failures, failures)
             elif actions:

@@ -34,15 +34,11 @@ def read_predict(body: bytes, instance: Instance, limits: Limits) -> tuple[tfs.O
         limits: what a request may cost.
 
     Raises:
-        Failure: whatever is wrong with the body, or does not fit the model.
+        Failure: whatever is wrong with the body, or does not fit the model; what keeps it from answering anything.
     """
+    instance.check()
     order, values = tfs.read_predict(body, instance.inputs, limits)
-    step = None
-    if instance.sequences is not None:
-        step = sequences.read_step(values)
-        values = {name: value for name, value in values.items() if name not in sequences.SPECS}
-    inputs.accept(instance.executable.inputs, values)
-    return order, Request(values, step)
+    return order, _accept(values, instance)
 
 
 def read_infer(body: bytes | memoryview, header: str | None, limits: Limits) -> kfs.InferRequest:
@@ -63,11 +59,21 @@ def fit_infer(request: kfs.InferRequest, instance: Instance) -> Request:
     """The same for a model.
 
     Raises:
-        Failure: what does not fit.
+        Failure: what does not fit; what keeps the model from answering anything.
     """
-    values = kfs.fit(request, instance.executable.inputs)
+    instance.check()
+    besides = {} if instance.sequences is None else sequences.SPECS
+    return _accept(kfs.fit(request, instance.executable.inputs, besides), instance)
+
+
+def _accept(values: Mapping[str, np.ndarray | Encoded], instance: Instance) -> Request:
+    """The values that are the model's, checked, and what the others say about a sequence."""
+    step = None
+    if instance.sequences is not None:
+        step = sequences.read_step(values)
+        values = {name: value for name, value in values.items() if name not in sequences.SPECS}
     inputs.accept(instance.executable.inputs, values)
-    return Request(values)
+    return Request(values, step)
 
 
 def are_arrays(values: Mapping[str, np.ndarray | Encoded]) -> TypeGuard[Mapping[str, np.ndarray]]:

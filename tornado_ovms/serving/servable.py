@@ -51,6 +51,9 @@ class Instance:
         """The version's number."""
         return self.blueprint.key.version
 
+    def check(self) -> None:
+        """Raise a failure if no request can be answered, whatever is in it: there are such pipelines."""
+
     async def infer(self, arrays: Mapping[str, np.ndarray], method: Method) -> Inference:  # noqa: ARG002 - pipelines ask
         """Run once, for a call of that method of an API.
 
