@@ -17,7 +17,7 @@ import time
 import zipfile
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -428,13 +428,14 @@ def test_a_signed_url(web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest
 class Trickle(http.server.BaseHTTPRequestHandler):
     """Has an archive that comes in small pieces, for a long time."""
 
-    begun = threading.Event()
+    asked: ClassVar[list[str]] = []
 
     def log_message(self, *_args: object) -> None:
         """Say nothing."""
 
     def do_HEAD(self) -> None:
         """See the base class."""
+        self.asked.append(self.command)
         self.send_response(200)
         self.send_header("Content-Length", "5000000")
         self.end_headers()
@@ -445,25 +446,33 @@ class Trickle(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             for _ in range(600):
                 self.wfile.write(b"x" * 1000)
-                self.begun.set()
                 time.sleep(0.05)
 
 
-def test_the_end_while_stores_are_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def trickle() -> Iterator[str]:
+    """Its address."""
+    Trickle.asked.clear()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickle) as slow:
+        thread = threading.Thread(target=slow.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{slow.server_address[1]}"
+        finally:
+            slow.shutdown()
+            thread.join()
+
+
+def test_the_end_while_stores_are_slow(trickle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Listings of one store that hang, and a download of which a little comes, do not hold it up."""
     with (
-        socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickle) as slow,
         socket.create_server(("127.0.0.1", 0)) as mute,
         contextlib.ExitStack() as closing,
     ):
-        thread = threading.Thread(target=slow.serve_forever)
-        thread.start()
-        closing.callback(thread.join)
-        closing.callback(slow.shutdown)
         for name, value in Store(tmp_path / "none").environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("S3_ENDPOINT", f"127.0.0.1:{mute.getsockname()[1]}")
-        paths = [f"http://127.0.0.1:{slow.server_address[1]}/m.tar", *(f"s3://{BUCKET}/{name}" for name in "abc")]
+        paths = [f"{trickle}/m.tar", *(f"s3://{BUCKET}/{name}" for name in "abc")]
         entries = [{"config": {"name": f"m{place}", "base_path": path}} for place, path in enumerate(paths)]
         config = tmp_path / "config.json"
         config.write_text(json.dumps({"model_config_list": entries}))
@@ -471,9 +480,22 @@ def test_the_end_while_stores_are_slow(tmp_path: Path, monkeypatch: pytest.Monke
             mute.settimeout(START_S)
             for _ in "abc":
                 closing.enter_context(mute.accept()[0])
-            assert Trickle.begun.wait(START_S)
+            until(lambda: "GET" in Trickle.asked)
             server.process.send_signal(signal.SIGTERM)
             until(lambda: server.process.poll() is not None, within_s=5)
+
+
+def test_the_end_while_another_server_downloads(trickle: str, tmp_path: Path) -> None:
+    """Its download is waited for, as it will be shared; a server that is told to end does not wait for that."""
+    args = ("--model_name", "m", "--model_path", f"{trickle}/m.tar")
+    with (
+        Server(*args, ready=False, log=tmp_path / "first.log") as first,
+        Server(*args, ready=False, log=tmp_path / "second.log") as second,
+    ):
+        until(lambda: sorted(Trickle.asked) == ["GET", "HEAD", "HEAD"])
+        for server in (second, first):
+            server.process.send_signal(signal.SIGTERM)
+            until(lambda: server.process.poll() is not None, within_s=5)  # noqa: B023 - called at once
 
 
 def test_archives_that_lead_out(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -65,18 +67,19 @@ class FakeStore:
 
 
 class Stage:
-    """A storage with a fake store, and a folder for copies."""
+    """A storage with a fake store, and a folder for copies; ``on_wait`` is called while it waits for another process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = FakeStore()
         self.paused: list[float] = []
+        self.on_wait: Callable[[], None] = lambda: None
         self.storage = self.make()
 
     def make(self, open_store: Callable[[Address], FakeStore] | None = None) -> RemoteStorage:
         """Another storage, as another process has one."""
         return RemoteStorage(
-            LocalStorage(), Copies(str(self.folder)), open_store or (lambda _: self.store),  # type: ignore[arg-type]
+            LocalStorage(), Copies(str(self.folder), lambda _: self.on_wait()), open_store or (lambda _: self.store),  # type: ignore[arg-type]
             lambda: 1000.0, self.paused.append,
         )  # fmt: skip
 
@@ -129,6 +132,36 @@ def test_what_a_killed_process_left_goes(stage: Stage) -> None:
     (slot / "partial" / "half").write_bytes(b"x")
     stage.make().versions(URL)
     assert not slot.exists()
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_another_process_copies_it(stage: Stage, is_over: bool) -> None:  # noqa: FBT001
+    """That is waited for, and no longer than until the end."""
+    blueprint, other = stage.blueprint(), stage.make()
+    waits: list[None] = []
+
+    def wait() -> None:
+        waits.append(None)
+        if is_over:
+            other.close()
+        else:
+            fcntl.flock(theirs, fcntl.LOCK_UN)
+
+    slot = Path(blueprint.path).parent
+    slot.mkdir()
+    theirs = os.open(slot, os.O_RDONLY)
+    stage.on_wait = wait
+    try:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        if is_over:
+            with pytest.raises(Failure, match="about to end"):
+                other.fetch(blueprint)
+        else:
+            other.fetch(blueprint)
+    finally:
+        os.close(theirs)
+    assert waits == [None]
+    assert stage.files() == ([] if is_over else ["data", "model.xml"])
 
 
 @pytest.mark.parametrize("fault", ["changes", "grows", "vanishes", "short", "garbled", "full", "gone"])

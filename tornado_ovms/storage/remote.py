@@ -114,6 +114,7 @@ class RemoteStorage:
         """End calls that are under way; none may follow. Any thread, also the event loop's."""
         self._is_closed = True
         self._web.close()
+        self._copies.stop()
         for store in list(self._stores.values()):
             store.close()
 
