@@ -383,6 +383,22 @@ def test_archives(name: str, web: tuple[str, Path], tmp_path: Path, temporary: P
     assert not list(temporary.iterdir())
 
 
+def test_an_archive_with_a_folder_around_its_versions(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:
+    """Has none; the log says where that is, and what is wrong with it, not where its copy lies."""
+    url, folder = web
+    models.save(models.adder(addend=1), tmp_path / "around" / "resnet" / "1")
+    with zipfile.ZipFile(folder / "around.zip", "w") as packed:
+        for path in (tmp_path / "around").rglob("*"):
+            packed.write(path, path.relative_to(tmp_path / "around"))
+    address = f"{url.replace('://', '://me:secret@')}/around.zip?token=secret"
+    with Server("--model_name", "m", "--model_path", address, log=tmp_path / "server.log") as server:
+        assert states(server) == {}
+    shown = f"{url.replace('://', '://***@')}/around.zip?***"
+    assert f"No version found for model in path: {shown}\n" in server.said()
+    assert f"{shown}: the version folders (1, 2, ...) have to be at the top of the archive" in server.said()
+    assert str(temporary) not in server.said()
+
+
 def test_copies_of_archives(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:
     """Are there as long as a model has their URL, and come back when somebody removes them."""
     url, folder = web

@@ -50,21 +50,26 @@ class LocalStorage:
         except OSError as error:
             raise Failure(Code.CONFIG_UNREADABLE, f"Configuration file is invalid {path}: {error.strerror}") from error
 
-    def versions(self, base_path: str) -> Found:
+    def versions(self, base_path: str, shown: str = "") -> Found:
         """The version folders of a model.
+
+        Args:
+            base_path: the folder.
+            shown: what operators know it by, if that is something else.
 
         Raises:
             Failure: PATH_INVALID, if the folder is not there, cannot be listed, or its path climbs with ``..``.
         """
+        shown = shown or base_path
         if climbs(base_path):
-            raise Failure(Code.PATH_INVALID, f"Path {base_path} escape with .. is forbidden.")
+            raise Failure(Code.PATH_INVALID, f"Path {shown} escape with .. is forbidden.")
         try:
             with os.scandir(base_path) as entries:
                 children = sorted((entry.name, _is_folder(entry)) for entry in entries)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise Failure(Code.PATH_INVALID, f"Directory does not exist: {base_path}") from error
+            raise Failure(Code.PATH_INVALID, f"Directory does not exist: {shown}") from error
         except OSError as error:
-            raise Failure(Code.PATH_INVALID, f"Cannot list {base_path}: {error.strerror}") from error
+            raise Failure(Code.PATH_INVALID, f"Cannot list {shown}: {error.strerror}") from error
         versions, warnings, folders = {}, [], [base_path]
         for name, is_folder in children:
             if not is_folder:
@@ -75,7 +80,7 @@ class LocalStorage:
                 path = os.path.join(base_path, name)  # noqa: PTH118 - keeps the form in which the path was given
                 versions[int(name)] = self._look_into(path, folders)
         if not versions:
-            warnings.append(f"No version found for model in path: {base_path}")
+            warnings.append(f"No version found for model in path: {shown}")
         return Found(versions, tuple(warnings), tuple(folders))
 
     def _look_into(self, path: str, folders: list[str]) -> VersionFolder:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,11 @@ YOUNG_S: Final = 2.0
 
 CONTENT: Final = "content"
 """What the folder of an unpacked archive is called."""
+
+NO_FOLDER_AROUND: Final = (
+    "the version folders (1, 2, ...) have to be at the top of the archive, without a folder around them"
+)
+"""The likeliest mistake: somebody has packed the folder of the model."""
 
 EXTRAS: Final = ("s3", "gs", "az")
 """Schemes of stores; each needs the extra of that name."""
@@ -80,7 +86,7 @@ class RemoteStorage:
         try:
             if address.scheme in EXTRAS:
                 return self._list(address, base_path)
-            return self._local.versions(str(self._archive(base_path)))
+            return self._look_into(self._archive(base_path), scrub(base_path))
         except (Exception, CancelledError) as error:
             raise _failure(error, base_path, address.scheme) from error
 
@@ -171,6 +177,13 @@ class RemoteStorage:
         if _fingerprint(found) != fingerprint:
             raise ArchiveError("it has changed while it was fetched")
         return found
+
+    def _look_into(self, folder: Path, shown: str) -> Found:
+        """The versions in an archive."""
+        found = self._local.versions(str(folder), shown)
+        if found.versions:
+            return found
+        return replace(found, warnings=(*found.warnings, f"{shown}: {NO_FOLDER_AROUND}"))
 
     def _archive(self, url: str) -> Path:
         """The folder with the newest content of an archive."""
