@@ -264,6 +264,20 @@ class FakeRemote:
         self.forgotten.append(base_path)
 
 
+class SlowRemote(FakeRemote):
+    """Listings wait at ``gate``, too, unless it ``lists_at_once``; ``looks`` counts them."""
+
+    looks = 0
+    lists_at_once = False
+
+    def versions(self, base_path: str) -> Found:
+        """See ``RemoteStorage``."""
+        self.looks += 1
+        if not self.lists_at_once:
+            self.gate.wait()
+        return super().versions(base_path)
+
+
 def elsewhere(remote: FakeRemote, threads: Executor | None = None) -> Elsewhere:
     """What looks there and copies from there, at once unless there are threads for it."""
     inline = threads or InlineExecutor()

@@ -13,7 +13,6 @@ import socket
 import socketserver
 import tarfile
 import threading
-import time
 import zipfile
 from itertools import count
 from pathlib import Path
@@ -201,6 +200,19 @@ def test_a_store_that_hangs(place: Place, tmp_path: Path) -> None:
             assert until(lambda: ask(server, name="here") == 6) < 8
             assert until(lambda: server.post("/v1/config/reload", {}).status in (200, 201, 500)) < 8
             assert ask(server) == 1
+
+
+def test_a_start_while_stores_are_slow(place: Place, trickle: str, tmp_path: Path) -> None:
+    """Local models are served at once, and those of another store when they have come; ready is the server after all of them."""
+    models.save(models.adder(addend=5), tmp_path / "here" / "1")
+    config = place.config(here="here", slow=f"{trickle}/m.tar")
+    with Server("--config_path", config, *POLL, ready=False, log=tmp_path / "server.log") as server:
+        until(lambda: ask(server, name="here") == 5, within_s=8)
+        until(lambda: ask(server) == 1, within_s=8)
+        assert server.get("/v2/health/ready").status == 503
+        Trickle.is_over.set()
+        until(lambda: server.get("/v2/health/ready").status == 200)
+        assert "came short" in verbose(server)
 
 
 def test_what_is_not_there(place: Place) -> None:
@@ -442,9 +454,10 @@ def test_a_signed_url(web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest
 
 
 class Trickle(http.server.BaseHTTPRequestHandler):
-    """Has an archive that comes in small pieces, for a long time."""
+    """Has an archive that comes in small pieces, for a long time, or until it ``is_over``."""
 
     asked: ClassVar[list[str]] = []
+    is_over = threading.Event()
 
     def log_message(self, *_args: object) -> None:
         """Say nothing."""
@@ -462,19 +475,22 @@ class Trickle(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             for _ in range(600):
                 self.wfile.write(b"x" * 1000)
-                time.sleep(0.05)
+                if self.is_over.wait(0.05):
+                    return
 
 
 @pytest.fixture
 def trickle() -> Iterator[str]:
     """Its address."""
     Trickle.asked.clear()
+    Trickle.is_over.clear()
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickle) as slow:
         thread = threading.Thread(target=slow.serve_forever)
         thread.start()
         try:
             yield f"http://127.0.0.1:{slow.server_address[1]}"
         finally:
+            Trickle.is_over.set()
             slow.shutdown()
             thread.join()
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.fakes import FakeClock, FakeEngine, FakeRemote, InlineExecutor, elsewhere
+from tests.fakes import FakeClock, FakeEngine, FakeRemote, InlineExecutor, SlowRemote, elsewhere
 from tornado_ovms.core.lifecycle import Key, State
 from tornado_ovms.core.settings import Limits, ModelSettings
 from tornado_ovms.core.status import Code, Failure
@@ -19,23 +19,11 @@ from tornado_ovms.serving.warmup import WarmUp
 URL = "s3://bucket/m"
 
 
-class Slow(FakeRemote):
-    """Listings wait at ``gate``, too; ``looks`` counts them."""
-
-    looks = 0
-
-    def versions(self, base_path: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
-        """See ``RemoteStorage``."""
-        self.looks += 1
-        self.gate.wait()
-        return super().versions(base_path)
-
-
 def test_what_was_seen_last_counts() -> None:
     """Of a store that does not answer in time; when it has, that is told."""
 
     async def script() -> None:
-        remote = Slow()
+        remote = SlowRemote()
         remote.folders[URL] = {1: 0}
         told = asyncio.Event()
         with ThreadPoolExecutor(2) as threads:
@@ -66,7 +54,7 @@ def test_a_look_that_nobody_waits_for() -> None:
     """Goes on, and is the only one of its repository, also if that is wanted again; what it has found is forgotten."""
 
     async def script() -> None:
-        remote = Slow()
+        remote = SlowRemote()
         remote.folders[URL] = {1: 0}
         told = asyncio.Event()
         with ThreadPoolExecutor(2) as threads:
@@ -90,6 +78,29 @@ def test_a_look_that_nobody_waits_for() -> None:
             await there.folders([], 0)
             await there.keep(())
             assert remote.forgotten == [URL, URL]
+
+    asyncio.run(script())
+
+
+def test_arrivals_are_looked_at_once() -> None:
+    """What has not come is left out; what has, or has failed, is not asked for again, and nothing is under way then."""
+
+    async def script() -> None:
+        remote = SlowRemote()
+        remote.folders = {URL: {1: 0}, "s3://bucket/lost": Failure(Code.PATH_INVALID)}
+        told = asyncio.Event()
+        with ThreadPoolExecutor(2) as threads:
+            there = elsewhere(remote, threads)
+            there.on_late = told.set
+            remote.gate.clear()
+            assert await there.arrivals(remote.folders) == {}
+            remote.gate.set()
+            while there.is_busy:
+                await told.wait()
+                told.clear()
+                found = await there.arrivals(remote.folders)
+            assert [isinstance(found[path], Failure) for path in remote.folders] == [False, True]
+            assert remote.looks == 2
 
     asyncio.run(script())
 

@@ -12,7 +12,7 @@ from tornado_ovms.core.repositories import is_remote, scrub
 from tornado_ovms.core.status import Code, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from concurrent.futures import Executor
 
     from tornado_ovms.core.lifecycle import Blueprint
@@ -23,7 +23,7 @@ LOOK_WAIT_S: Final = 2.0
 """How long a pass waits for stores to answer. A listing takes 0.05 to 0.5 s."""
 
 FETCH_WAIT_S: Final = 10.0
-"""How long a pass that was asked for waits for copies; others do not. The first pass waits until all are there."""
+"""How long a pass that was asked for waits for copies; others do not."""
 
 
 def _nobody() -> None:
@@ -60,22 +60,46 @@ class Elsewhere:
             wait_s: how long their answers are waited for; None if as long as it takes.
         """
         self._wanted = frozenset(base_paths)
-        begun = [path for path in base_paths if path not in self._looks]
-        loop = asyncio.get_running_loop()
-        for path in begun:
-            self._looks[path] = loop.run_in_executor(self._listers, self._storage.versions, path)
-        awaited = [self._looks[path] for path in (base_paths if wait_s is None else begun)]
+        begun = self._begin(path for path in base_paths if path not in self._looks)
+        awaited = [self._looks[path] for path in base_paths] if wait_s is None else begun
         if awaited:
             _, pending = await asyncio.wait(awaited, timeout=wait_s)
             for look in pending:
                 look.add_done_callback(self._tell)
-        for path in base_paths:
-            if self._looks[path].done():
-                self._last[path] = await _outcome(self._looks.pop(path))
+        await self._take(base_paths)
         return {
             path: self._last.get(path) or Failure(Code.REPOSITORY, f"{scrub(path)}: no answer yet")
             for path in base_paths
         }
+
+    async def arrivals(self, base_paths: Collection[str]) -> Mapping[str, Found | Failure]:
+        """The same at the start: each repository is looked at once, and those that have not answered are left out.
+
+        None is waited for; ``on_late`` tells when another one has answered.
+        """
+        self._wanted = frozenset(base_paths)
+        for look in self._begin(path for path in base_paths if path not in self._looks.keys() | self._last.keys()):
+            look.add_done_callback(self._tell)
+        await self._take(base_paths)
+        return {path: self._last[path] for path in base_paths if path in self._last}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way, or has ended and was not asked for since."""
+        return bool(self._looks or self._fetches)
+
+    def _begin(self, base_paths: Iterable[str]) -> list[asyncio.Future[Found]]:
+        """Look at repositories."""
+        loop = asyncio.get_running_loop()
+        begun = {path: loop.run_in_executor(self._listers, self._storage.versions, path) for path in base_paths}
+        self._looks.update(begun)
+        return list(begun.values())
+
+    async def _take(self, base_paths: Iterable[str]) -> None:
+        """Note what looks that have ended have found."""
+        for path in base_paths:
+            if path in self._looks and self._looks[path].done():
+                self._last[path] = await _outcome(self._looks.pop(path))
 
     def is_under_way(self, blueprint: Blueprint) -> bool:
         """Whether a version is being copied."""
