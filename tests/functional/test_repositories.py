@@ -7,6 +7,7 @@ import functools
 import http.server
 import io
 import json
+import os
 import shutil
 import signal
 import socket
@@ -23,7 +24,7 @@ import pytest
 
 from tests import models
 from tests.functional.repository import ALL
-from tests.functional.servers import START_S, Server, until, wrapped
+from tests.functional.servers import START_S, Server, until, workers, wrapped
 from tests.functional.stores import BUCKET, Azure, Google, Store, copies
 
 if TYPE_CHECKING:
@@ -305,6 +306,31 @@ def test_workers_share_copies(place: Place, temporary: Path) -> None:
         assert {path.parent.name for path in copies(temporary)} == {"3"}
 
 
+def test_a_worker_that_starts_without_the_store(place: Place) -> None:
+    """It serves what its siblings serve; so does a whole server that was killed, from what that has left."""
+    args = ("--config_path", place.config(), *POLL, "--workers", "2")
+    with Server(*args, log=place.folder / "server.log") as server:
+        place.store.stop()
+        until(lambda: "cannot be read" in verbose(server))
+        victim = workers(server)[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: workers(server)[0] != victim)
+        until(lambda: server.said().count("Started REST server at") == 3)
+        assert {ask(server) for _ in range(20)} == {1}
+        processes = server.process.pid, *workers(server)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # else a worker whose supervisor is gone would end in order
+            for process in processes:
+                os.kill(process, number)
+        server.process.wait()
+    with Server(*args, log=place.folder / "again.log") as server:
+        assert {ask(server) for _ in range(20)} == {1}
+        assert "cannot be read" in verbose(server)
+        place.store.start()
+        place.put(2, 2)
+        until(lambda: {ask(server) for _ in range(20)} == {2})
+        until(lambda: states(server)[1] == "END")
+
+
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves files; of those in ``short`` only a half comes, those in ``signed`` only to who asks with ``GET``."""
 
@@ -437,8 +463,25 @@ def test_copies_of_archives(web: tuple[str, Path], tmp_path: Path, temporary: Pa
         assert ask(server) == 2
         assert "does not exist" not in verbose(server)
         configure()
-        until(lambda: not there())
-        assert not list(temporary.glob("*/*"))
+        until(lambda: not list(temporary.glob("*/*")))
+
+
+def test_an_archive_whose_server_is_gone(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:
+    """Is served from what a killed process has left, which tells nothing secret."""
+    url, folder = web
+    pack(folder / "m.zip", tmp_path / "one", v1=1)
+    args = ("--model_name", "m", "--model_path", f"{url.replace('://', '://me:secret@')}/m.zip?token=secret", *POLL)
+    with Server(*args, log=tmp_path / "server.log") as server:
+        server.process.kill()
+        server.process.wait()
+    for path in temporary.rglob("*"):
+        assert "secret" not in str(path)
+        assert path.is_dir() or b"secret" not in path.read_bytes()
+    (folder / "m.zip").unlink()
+    with Server(*args, log=tmp_path / "again.log") as server:
+        assert ask(server) == 1
+        assert "does not exist" in verbose(server)
+    assert not list(temporary.iterdir())
 
 
 def test_a_signed_url(web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,13 +94,18 @@ def test_arrivals_are_looked_at_once() -> None:
             there.on_late = told.set
             remote.gate.clear()
             assert await there.arrivals(remote.folders) == {}
+            await there.keep(())
+            assert remote.sweeps == 0
             remote.gate.set()
             while there.is_busy:
                 await told.wait()
                 told.clear()
                 found = await there.arrivals(remote.folders)
+                await there.keep(())
             assert [isinstance(found[path], Failure) for path in remote.folders] == [False, True]
             assert remote.looks == 2
+            await there.keep(())
+            assert remote.sweeps == 1
 
     asyncio.run(script())
 

@@ -25,6 +25,7 @@ from tornado_ovms.serving.servable import Lease
 from tornado_ovms.serving.warmup import WarmUp
 
 SOURCE = Source("/etc/config.json")
+URL = "s3://bucket/m"
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -288,6 +289,23 @@ def test_fixed_models_must_be_servable() -> None:
 
     for script in (broken, empty, missing):
         play(script, Source(None, (ModelSettings("a", "/a"),)))
+
+
+def test_a_fixed_model_from_an_earlier_look() -> None:
+    """Serves though its store does not answer: that is told, and keeps nothing from starting."""
+
+    async def script(stage: Stage) -> None:
+        stage.remote.folders[URL] = {1: 0}
+        stage.remote.recalled[URL] = failure = Failure(Code.REPOSITORY)
+        await stage.manager.start()
+        assert stage.states() == {"a": {1: "AVAILABLE"}}
+        assert stage.registry.models["a"].failure is failure
+        assert (await stage.manager.reload()).failure is failure
+        stage.remote.recalled.clear()
+        assert await stage.manager.reload() == Outcome(changed=False)
+        assert stage.registry.models["a"].failure is None
+
+    play(script, Source(None, (ModelSettings("a", URL),)))
 
 
 def test_reloads_at_once_share_a_pass() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -17,6 +19,7 @@ from tornado_ovms.core.repositories import Item
 from tornado_ovms.core.settings import ModelSettings
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.storage.copies import Copies
+from tornado_ovms.storage.listings import NAME
 from tornado_ovms.storage.local import LocalStorage
 from tornado_ovms.storage.remote import YOUNG_S, RemoteStorage
 
@@ -83,14 +86,20 @@ class Stage:
             lambda: 1000.0, self.paused.append,
         )  # fmt: skip
 
+    def die(self) -> None:
+        """Another process goes on; this one was killed, and the system has given back its locks."""
+        for descriptor in self.storage._copies._held.values():
+            os.close(descriptor)
+        self.storage = self.make()
+
     def blueprint(self, version: int = 1) -> Blueprint:
         """What is to be loaded of a version, as it is listed now."""
         found = self.storage.versions(URL).versions[version]
         return Blueprint(Key("m", version), ModelSettings("m", URL), found.path, found.fingerprint)
 
     def files(self) -> list[str]:
-        """All that lies in the folder for copies."""
-        return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
+        """All that lies in the folder for copies, but for what was listed."""
+        return sorted(path.name for path in self.folder.rglob("*") if path.is_file() and path.name != NAME)
 
 
 @pytest.fixture
@@ -111,7 +120,8 @@ def test_a_version_is_copied_once(stage: Stage) -> None:
     assert Path(blueprint.path).name == "1"
     stage.storage.release(blueprint.path)
     assert stage.files() == ["data", "model.xml"]
-    other.remove()
+    for storage in (stage.storage, other):
+        storage.remove()
     assert not list(stage.folder.iterdir())
 
 
@@ -130,8 +140,77 @@ def test_what_a_killed_process_left_goes(stage: Stage) -> None:
     slot = Path(stage.blueprint().path).parent
     (slot / "partial").mkdir(parents=True)
     (slot / "partial" / "half").write_bytes(b"x")
-    stage.make().versions(URL)
+    other = stage.make()
+    other.versions(URL)
+    other.sweep()
     assert not slot.exists()
+
+
+def test_what_was_listed_last(stage: Stage) -> None:
+    """Counts for another process while the store does not answer, as far as it is here; also if those that copied it are dead."""
+    stage.storage.fetch(stage.blueprint(1))
+    stage.die()
+    other, listed = stage.make(), stage.storage.versions(URL).versions[1]
+    stage.die()
+    stage.store.failure = ConnectionError("refused")
+    found = other.versions(URL)
+    assert found.versions == {1: listed}
+    assert found.failure is not None
+    assert found.failure.code is Code.REPOSITORY
+    other.fetch(Blueprint(Key("m", 1), ModelSettings("m", URL), listed.path, listed.fingerprint))
+    other.sweep()
+    assert other.versions(URL).versions == found.versions
+    assert stage.store.copied == ["1/model.xml", "1/sub/data"]
+    stage.store.failure = None
+    del stage.store.files["1/model.xml"]
+    assert set(stage.storage.versions(URL).versions) == {1, 2}
+    stage.store.failure = ConnectionError("refused")
+    with pytest.raises(Failure):  # the version with these files was never copied
+        other.versions(URL)
+    other.forget(URL)
+    for storage in (stage.storage, other):
+        storage.remove()
+    assert not list(stage.folder.iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"1": 1}', '{"x": []}', '{"1": [[1, 2, 3]]}'])
+def test_a_listing_of_another_release(stage: Stage, text: str) -> None:
+    """Is as none."""
+    stage.storage.fetch(stage.blueprint())
+    (path,) = stage.folder.rglob(NAME)
+    path.write_text(text)
+    stage.store.failure = ConnectionError("refused")
+    with pytest.raises(Failure, match="refused"):
+        stage.make().versions(URL)
+    stage.store.failure = None
+    stage.storage.versions(URL)
+    assert len(path.read_text()) > len(text)
+
+
+def test_a_listing_that_cannot_be_written(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full: models are listed nevertheless, and what was written before stays."""
+    stage.storage.fetch(stage.blueprint())
+    (path,) = stage.folder.rglob(NAME)
+    before = path.read_text()
+    stage.store.files["3/model.xml"] = b"three"
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert set(stage.storage.versions(URL).versions) == {1, 2, 3}
+    assert path.read_text() == before
+
+
+def test_what_a_killed_process_left_is_in_the_way(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes when there is no room."""
+    stage.storage.fetch(stage.blueprint(1))
+    stage.die()
+    left = stage.files()
+    monkeypatch.setattr(Copies, "free_bytes", lambda _: 0 if "sub" in str(list(stage.folder.rglob("*"))) else 100)
+    stage.storage.fetch(stage.blueprint(2))
+    assert left == ["data", "model.xml"]
+    assert stage.files() == ["model.xml"]
 
 
 @pytest.mark.parametrize("is_over", [False, True])

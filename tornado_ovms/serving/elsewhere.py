@@ -51,6 +51,7 @@ class Elsewhere:
         self._wanted: frozenset[str] = frozenset()
         self._fetches: dict[str, asyncio.Future[None]] = {}
         self._here: set[str] = set()
+        self._has_swept = False
 
     async def folders(self, base_paths: Collection[str], wait_s: float | None) -> Mapping[str, Found | Failure]:
         """What repositories hold, or why that cannot be seen; what was seen last of one that does not answer in time.
@@ -128,7 +129,10 @@ class Elsewhere:
         return True
 
     async def keep(self, paths: Collection[str]) -> None:
-        """Remove the copies of versions and archives that are not wanted any more; ``paths`` are those of all other versions."""
+        """Remove the copies of versions and archives that are not wanted any more; ``paths`` are those of all other versions.
+
+        What killed processes have left goes, too, once nothing is under way for the first time.
+        """
         for path in self._fetches.keys() - set(paths):
             if self._fetches[path].done() and self._fetches.pop(path).exception() is None:
                 self._here.add(path)
@@ -139,6 +143,9 @@ class Elsewhere:
             *(loop.run_in_executor(self._listers, self._storage.release, path) for path in gone),
             *(loop.run_in_executor(self._listers, self._storage.forget, path) for path in self._forget()),
         )
+        if self._last and not (self.is_busy or self._has_swept):  # what this process wants of it is taken by now
+            self._has_swept = True
+            await loop.run_in_executor(self._listers, self._storage.sweep)
 
     def _forget(self) -> list[str]:
         """Forget repositories that are not wanted any more, and tell which; one that is being looked at comes later."""

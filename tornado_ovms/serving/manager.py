@@ -166,7 +166,8 @@ class Manager:
             await self._lookout.scan(self._engine.check, settings)
             self._models[settings.name] = settings
         found, done = await self._converge(retry=True, is_patient=True)
-        for failure in (*found, *done.last_failures):
+        serves = any(model.available for model in self._registry.models.values())  # though its store may not answer
+        for failure in (*(() if serves else found), *done.last_failures):
             raise failure
 
     @property
@@ -389,13 +390,14 @@ class Manager:
         failures = []
         for name, each in found.items():
             model = self._registry.add_model(name)
-            if isinstance(each, Failure):
-                failures.append(each)
-                if model.failure is None or model.failure.text != each.text:
-                    log.error("Model %s: %s", name, each.text)
-                model.failure = each
+            failure, warnings = (each, ()) if isinstance(each, Failure) else (each.failure, each.warnings)
+            if failure is not None:
+                failures.append(failure)
+                if model.failure is None or model.failure.text != failure.text:
+                    log.error("Model %s: %s", name, failure.text)
+                model.failure = failure
             else:
-                self._warn(name, each.warnings)
+                self._warn(name, warnings)
                 if model.failure is not None and model.failure.code in UNSEEN:
                     model.failure = None
         wishes = {settings.name: Wish(settings, found[settings.name]) for settings in models if settings.name in found}

@@ -55,7 +55,6 @@ class Copies:
         """
         if self._root is None:
             self._root = _open_root(self._parent)
-            _sweep(self._root)
         return self._root / key
 
     def free_bytes(self) -> int:
@@ -84,6 +83,21 @@ class Copies:
                 raise CancelledError
             self._pause(PAUSE_S)
         self._held[slot] = descriptor
+
+    def hold(self, slot: Path) -> None:
+        """Make sure that a slot is there, and stays until it is given up; what is put into it is left to who holds it."""
+        self.take(slot, ".", _add_nothing)
+
+    def sweep(self) -> None:
+        """Remove what killed processes have left. Until then it may be taken."""
+        if self._root is not None:
+            for slot in _folders(self._root):
+                with contextlib.suppress(OSError):
+                    descriptor = os.open(slot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    try:
+                        _remove_if_unused(slot, descriptor)
+                    finally:
+                        os.close(descriptor)
 
     def stop(self) -> None:
         """Wait for no other process any more. Any thread, also the event loop's."""
@@ -130,6 +144,10 @@ def _take(slot: Path, path: Path, fill: Callable[[Path], None]) -> int | None:
     return descriptor if is_ours else None
 
 
+def _add_nothing(_folder: Path) -> None:
+    """Leave a slot as it is."""
+
+
 def _open(slot: Path) -> int:
     while True:
         slot.parent.mkdir(PRIVATE, exist_ok=True)
@@ -169,17 +187,6 @@ def _make(slot: Path, path: Path, fill: Callable[[Path], None]) -> None:
 def _remove_if_unused(slot: Path, descriptor: int) -> None:
     if _lock(descriptor, fcntl.LOCK_EX):
         shutil.rmtree(slot, ignore_errors=True)
-
-
-def _sweep(root: Path) -> None:
-    """Remove what killed processes have left."""
-    for slot in _folders(root):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(slot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                _remove_if_unused(slot, descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def _folders(root: Path) -> Iterator[Path]:
