@@ -187,6 +187,22 @@ def test_a_listing_of_another_release(stage: Stage, text: str) -> None:
     assert len(path.read_text()) > len(text)
 
 
+def test_the_end_while_a_listing_is_removed(stage: Stage) -> None:
+    """Is what it is: a failure of the store."""
+    stage.storage.fetch(stage.blueprint())
+    (path,) = stage.folder.rglob(NAME)
+    other, stage.store.failure = stage.make(), ConnectionError("refused")
+    stage.die()
+    stage.on_wait = other.close
+    theirs = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(Failure, match="refused"):
+            other.versions(URL)
+    finally:
+        os.close(theirs)
+
+
 def test_a_listing_that_cannot_be_written(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full: models are listed nevertheless, and what was written before stays."""
     stage.storage.fetch(stage.blueprint())

@@ -48,7 +48,7 @@ EXTRAS: Final = ("s3", "gs", "az")
 MISSING: Final = 404
 
 UNREADABLE: Final = (AttributeError, TypeError, ValueError, OSError, ArchiveError, Failure, CancelledError)
-"""What comes of a listing that another release has written."""
+"""What comes of a listing that another release has written, and of the end."""
 
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -176,8 +176,8 @@ class RemoteStorage:
 
     def _recall(self, address: Address, base_path: str) -> Found | None:
         """What was listed last, as far as it is here; None if that is nothing."""
-        listing = self._listings.recall(base_path)
         try:
+            listing = self._listings.recall(base_path)
             found = None if listing is None else self._find(address, base_path, listing)
         except UNREADABLE:  # or its copy has gone meanwhile
             return None
