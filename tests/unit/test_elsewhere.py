@@ -172,6 +172,26 @@ def test_a_copy_that_fails() -> None:
     asyncio.run(script())
 
 
+def test_a_copy_that_fails_for_two_models() -> None:
+    """Neither of those that share it is loaded."""
+
+    async def script() -> None:
+        remote, engine = FakeRemote(), FakeEngine()
+        remote.folders[URL] = {1: 0}
+        remote.broken.add("/copies/1-0")
+        there = elsewhere(remote)
+        reconciler = Reconciler(
+            Registry(Metrics()), engine, InlineExecutor(), FakeClock(), WarmUp("none", Limits()), there, lambda: None
+        )
+        found = (await there.folders([URL], None))[URL]
+        wishes = {name: Wish(ModelSettings(name, URL), found) for name in "mn"}
+        done = await reconciler.converge(wishes, retry=True, wait_s=None)
+        assert [failure.code for failure in done.failures] == [Code.REPOSITORY] * 2
+        assert not engine.loaded
+
+    asyncio.run(script())
+
+
 @pytest.mark.parametrize("wait_s", [0, None])
 def test_local_models_are_not_copied(wait_s: float | None) -> None:
     """They are where they are."""

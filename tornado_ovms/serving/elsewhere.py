@@ -119,13 +119,14 @@ class Elsewhere:
         if path not in self._fetches:
             loop = asyncio.get_running_loop()
             self._fetches[path] = loop.run_in_executor(self._fetchers, self._storage.fetch, blueprint)
-        _, pending = await asyncio.wait([self._fetches[path]], timeout=wait_s)
-        for fetch in pending:
+        fetch = self._fetches[path]
+        await asyncio.wait([fetch], timeout=wait_s)
+        if not fetch.done():
             fetch.add_done_callback(self._tell)
             return False
-        if path in self._fetches:  # of two models that share it one comes second
-            self._fetches.pop(path).result()
-            self._here.add(path)
+        self._fetches.pop(path, None)  # of two models that share it one comes second
+        fetch.result()
+        self._here.add(path)
         return True
 
     async def keep(self, paths: Collection[str]) -> None:
