@@ -223,7 +223,8 @@ class FakeStorage:
 class FakeRemote:
     """Versions elsewhere, by URL: a stamp for each that stands for its files, or why they cannot be seen.
 
-    What is fetched waits at ``gate``; ``broken`` has the paths of versions that cannot be fetched.
+    What is fetched waits at ``gate``; ``broken`` has the paths of versions that cannot be fetched; ``recalled`` says of which
+    URLs the versions are those of an earlier look, and why.
     """
 
     def __init__(self) -> None:
@@ -234,6 +235,8 @@ class FakeRemote:
         self.here: set[str] = set()
         self.fetched: list[str] = []
         self.forgotten: list[str] = []
+        self.recalled: dict[str, Failure] = {}
+        self.sweeps = 0
 
     def versions(self, base_path: str) -> Found:
         """See ``RemoteStorage``."""
@@ -246,6 +249,7 @@ class FakeRemote:
                 for number, stamp in found.items()
             },
             (),
+            failure=self.recalled.get(base_path),
         )
 
     def fetch(self, blueprint: Blueprint) -> None:
@@ -263,6 +267,24 @@ class FakeRemote:
     def forget(self, base_path: str) -> None:
         """See ``RemoteStorage``."""
         self.forgotten.append(base_path)
+
+    def sweep(self) -> None:
+        """See ``RemoteStorage``."""
+        self.sweeps += 1
+
+
+class SlowRemote(FakeRemote):
+    """Listings wait at ``gate``, too, unless it ``lists_at_once``; ``looks`` counts them."""
+
+    looks = 0
+    lists_at_once = False
+
+    def versions(self, base_path: str) -> Found:
+        """See ``RemoteStorage``."""
+        self.looks += 1
+        if not self.lists_at_once:
+            self.gate.wait()
+        return super().versions(base_path)
 
 
 def elsewhere(remote: FakeRemote, threads: Executor | None = None) -> Elsewhere:

@@ -15,6 +15,7 @@ from s3fs import S3FileSystem
 
 from tests import models
 from tests.functional.servers import free_port, until
+from tornado_ovms.storage.listings import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -167,4 +168,5 @@ class Azure(Store):
 def copies(folder: Path) -> list[Path]:
     """The files of versions that servers have copied, if that is their temporary folder."""
     root = folder / f"tornado-ovms-{os.geteuid()}"
-    return [Path(place, name) for place, _, names in os.walk(root) for name in names]  # also if folders go meanwhile
+    found = (Path(place, name) for place, _, names in os.walk(root) for name in names)  # also if folders go meanwhile
+    return [path for path in found if path.name != NAME]

@@ -7,24 +7,24 @@ import functools
 import http.server
 import io
 import json
+import os
 import shutil
 import signal
 import socket
 import socketserver
 import tarfile
 import threading
-import time
 import zipfile
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
 
 from tests import models
 from tests.functional.repository import ALL
-from tests.functional.servers import START_S, Server, until, wrapped
+from tests.functional.servers import START_S, Server, until, workers, wrapped
 from tests.functional.stores import BUCKET, Azure, Google, Store, copies
 
 if TYPE_CHECKING:
@@ -203,6 +203,19 @@ def test_a_store_that_hangs(place: Place, tmp_path: Path) -> None:
             assert ask(server) == 1
 
 
+def test_a_start_while_stores_are_slow(place: Place, trickle: str, tmp_path: Path) -> None:
+    """Local models are served at once, and those of another store when they have come; ready is the server after all of them."""
+    models.save(models.adder(addend=5), tmp_path / "here" / "1")
+    config = place.config(here="here", slow=f"{trickle}/m.tar")
+    with Server("--config_path", config, *POLL, ready=False, log=tmp_path / "server.log") as server:
+        until(lambda: ask(server, name="here") == 5, within_s=8)
+        until(lambda: ask(server) == 1, within_s=8)
+        assert server.get("/v2/health/ready").status == 503
+        Trickle.is_over.set()
+        until(lambda: server.get("/v2/health/ready").status == 200)
+        assert "came short" in verbose(server)
+
+
 def test_what_is_not_there(place: Place) -> None:
     """Is told apart from a store that does not answer; so is what this server does not read."""
     wrong = {
@@ -291,6 +304,31 @@ def test_workers_share_copies(place: Place, temporary: Path) -> None:
     with place.serve() as server:
         assert ask(server) == 3
         assert {path.parent.name for path in copies(temporary)} == {"3"}
+
+
+def test_a_worker_that_starts_without_the_store(place: Place) -> None:
+    """It serves what its siblings serve; so does a whole server that was killed, from what that has left."""
+    args = ("--config_path", place.config(), *POLL, "--workers", "2")
+    with Server(*args, log=place.folder / "server.log") as server:
+        place.store.stop()
+        until(lambda: "cannot be read" in verbose(server))
+        victim = workers(server)[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: workers(server)[0] != victim)
+        until(lambda: server.said().count("Started REST server at") == 3)
+        assert {ask(server) for _ in range(20)} == {1}
+        processes = server.process.pid, *workers(server)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # else a worker whose supervisor is gone would end in order
+            for process in processes:
+                os.kill(process, number)
+        server.process.wait()
+    with Server(*args, log=place.folder / "again.log") as server:
+        assert {ask(server) for _ in range(20)} == {1}
+        assert "cannot be read" in verbose(server)
+        place.store.start()
+        place.put(2, 2)
+        until(lambda: {ask(server) for _ in range(20)} == {2})
+        until(lambda: states(server)[1] == "END")
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -383,6 +421,22 @@ def test_archives(name: str, web: tuple[str, Path], tmp_path: Path, temporary: P
     assert not list(temporary.iterdir())
 
 
+def test_an_archive_with_a_folder_around_its_versions(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:
+    """Has none; the log says where that is, and what is wrong with it, not where its copy lies."""
+    url, folder = web
+    models.save(models.adder(addend=1), tmp_path / "around" / "resnet" / "1")
+    with zipfile.ZipFile(folder / "around.zip", "w") as packed:
+        for path in (tmp_path / "around").rglob("*"):
+            packed.write(path, path.relative_to(tmp_path / "around"))
+    address = f"{url.replace('://', '://me:secret@')}/around.zip?token=secret"
+    with Server("--model_name", "m", "--model_path", address, log=tmp_path / "server.log") as server:
+        assert states(server) == {}
+    shown = f"{url.replace('://', '://***@')}/around.zip?***"
+    assert f"No version found for model in path: {shown}\n" in server.said()
+    assert f"{shown}: the version folders (1, 2, ...) have to be at the top of the archive" in server.said()
+    assert str(temporary) not in server.said()
+
+
 def test_copies_of_archives(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:
     """Are there as long as a model has their URL, and come back when somebody removes them."""
     url, folder = web
@@ -409,8 +463,25 @@ def test_copies_of_archives(web: tuple[str, Path], tmp_path: Path, temporary: Pa
         assert ask(server) == 2
         assert "does not exist" not in verbose(server)
         configure()
-        until(lambda: not there())
-        assert not list(temporary.glob("*/*"))
+        until(lambda: not list(temporary.glob("*/*")))
+
+
+def test_an_archive_whose_server_is_gone(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:
+    """Is served from what a killed process has left, which tells nothing secret."""
+    url, folder = web
+    pack(folder / "m.zip", tmp_path / "one", v1=1)
+    args = ("--model_name", "m", "--model_path", f"{url.replace('://', '://me:secret@')}/m.zip?token=secret", *POLL)
+    with Server(*args, log=tmp_path / "server.log") as server:
+        server.process.kill()
+        server.process.wait()
+    for path in temporary.rglob("*"):
+        assert "secret" not in str(path)
+        assert path.is_dir() or b"secret" not in path.read_bytes()
+    (folder / "m.zip").unlink()
+    with Server(*args, log=tmp_path / "again.log") as server:
+        assert ask(server) == 1
+        assert "does not exist" in verbose(server)
+    assert not list(temporary.iterdir())
 
 
 def test_a_signed_url(web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,15 +501,17 @@ def test_a_signed_url(web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest
 
 
 class Trickle(http.server.BaseHTTPRequestHandler):
-    """Has an archive that comes in small pieces, for a long time."""
+    """Has an archive that comes in small pieces, for a long time, or until it ``is_over``."""
 
-    begun = threading.Event()
+    asked: ClassVar[list[str]] = []
+    is_over = threading.Event()
 
     def log_message(self, *_args: object) -> None:
         """Say nothing."""
 
     def do_HEAD(self) -> None:
         """See the base class."""
+        self.asked.append(self.command)
         self.send_response(200)
         self.send_header("Content-Length", "5000000")
         self.end_headers()
@@ -449,25 +522,36 @@ class Trickle(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             for _ in range(600):
                 self.wfile.write(b"x" * 1000)
-                self.begun.set()
-                time.sleep(0.05)
+                if self.is_over.wait(0.05):
+                    return
 
 
-def test_the_end_while_stores_are_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def trickle() -> Iterator[str]:
+    """Its address."""
+    Trickle.asked.clear()
+    Trickle.is_over.clear()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickle) as slow:
+        thread = threading.Thread(target=slow.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{slow.server_address[1]}"
+        finally:
+            Trickle.is_over.set()
+            slow.shutdown()
+            thread.join()
+
+
+def test_the_end_while_stores_are_slow(trickle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Listings of one store that hang, and a download of which a little comes, do not hold it up."""
     with (
-        socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickle) as slow,
         socket.create_server(("127.0.0.1", 0)) as mute,
         contextlib.ExitStack() as closing,
     ):
-        thread = threading.Thread(target=slow.serve_forever)
-        thread.start()
-        closing.callback(thread.join)
-        closing.callback(slow.shutdown)
         for name, value in Store(tmp_path / "none").environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("S3_ENDPOINT", f"127.0.0.1:{mute.getsockname()[1]}")
-        paths = [f"http://127.0.0.1:{slow.server_address[1]}/m.tar", *(f"s3://{BUCKET}/{name}" for name in "abc")]
+        paths = [f"{trickle}/m.tar", *(f"s3://{BUCKET}/{name}" for name in "abc")]
         entries = [{"config": {"name": f"m{place}", "base_path": path}} for place, path in enumerate(paths)]
         config = tmp_path / "config.json"
         config.write_text(json.dumps({"model_config_list": entries}))
@@ -475,9 +559,22 @@ def test_the_end_while_stores_are_slow(tmp_path: Path, monkeypatch: pytest.Monke
             mute.settimeout(START_S)
             for _ in "abc":
                 closing.enter_context(mute.accept()[0])
-            assert Trickle.begun.wait(START_S)
+            until(lambda: "GET" in Trickle.asked)
             server.process.send_signal(signal.SIGTERM)
             until(lambda: server.process.poll() is not None, within_s=5)
+
+
+def test_the_end_while_another_server_downloads(trickle: str, tmp_path: Path) -> None:
+    """Its download is waited for, as it will be shared; a server that is told to end does not wait for that."""
+    args = ("--model_name", "m", "--model_path", f"{trickle}/m.tar")
+    with (
+        Server(*args, ready=False, log=tmp_path / "first.log") as first,
+        Server(*args, ready=False, log=tmp_path / "second.log") as second,
+    ):
+        until(lambda: sorted(Trickle.asked) == ["GET", "HEAD", "HEAD"])
+        for server in (second, first):
+            server.process.send_signal(signal.SIGTERM)
+            until(lambda: server.process.poll() is not None, within_s=5)  # noqa: B023 - called at once
 
 
 def test_archives_that_lead_out(web: tuple[str, Path], tmp_path: Path, temporary: Path) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.fakes import FakeClock, FakeEngine, FakeRemote, InlineExecutor, elsewhere
+from tests.fakes import FakeClock, FakeEngine, FakeRemote, InlineExecutor, SlowRemote, elsewhere
 from tornado_ovms.core.lifecycle import Key, State
 from tornado_ovms.core.settings import Limits, ModelSettings
 from tornado_ovms.core.status import Code, Failure
@@ -19,23 +19,11 @@ from tornado_ovms.serving.warmup import WarmUp
 URL = "s3://bucket/m"
 
 
-class Slow(FakeRemote):
-    """Listings wait at ``gate``, too; ``looks`` counts them."""
-
-    looks = 0
-
-    def versions(self, base_path: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
-        """See ``RemoteStorage``."""
-        self.looks += 1
-        self.gate.wait()
-        return super().versions(base_path)
-
-
 def test_what_was_seen_last_counts() -> None:
     """Of a store that does not answer in time; when it has, that is told."""
 
     async def script() -> None:
-        remote = Slow()
+        remote = SlowRemote()
         remote.folders[URL] = {1: 0}
         told = asyncio.Event()
         with ThreadPoolExecutor(2) as threads:
@@ -66,7 +54,7 @@ def test_a_look_that_nobody_waits_for() -> None:
     """Goes on, and is the only one of its repository, also if that is wanted again; what it has found is forgotten."""
 
     async def script() -> None:
-        remote = Slow()
+        remote = SlowRemote()
         remote.folders[URL] = {1: 0}
         told = asyncio.Event()
         with ThreadPoolExecutor(2) as threads:
@@ -90,6 +78,34 @@ def test_a_look_that_nobody_waits_for() -> None:
             await there.folders([], 0)
             await there.keep(())
             assert remote.forgotten == [URL, URL]
+
+    asyncio.run(script())
+
+
+def test_arrivals_are_looked_at_once() -> None:
+    """What has not come is left out; what has, or has failed, is not asked for again, and nothing is under way then."""
+
+    async def script() -> None:
+        remote = SlowRemote()
+        remote.folders = {URL: {1: 0}, "s3://bucket/lost": Failure(Code.PATH_INVALID)}
+        told = asyncio.Event()
+        with ThreadPoolExecutor(2) as threads:
+            there = elsewhere(remote, threads)
+            there.on_late = told.set
+            remote.gate.clear()
+            assert await there.arrivals(remote.folders) == {}
+            await there.keep(())
+            assert remote.sweeps == 0
+            remote.gate.set()
+            while there.is_busy:
+                await told.wait()
+                told.clear()
+                found = await there.arrivals(remote.folders)
+                await there.keep(())
+            assert [isinstance(found[path], Failure) for path in remote.folders] == [False, True]
+            assert remote.looks == 2
+            await there.keep(())
+            assert remote.sweeps == 1
 
     asyncio.run(script())
 
@@ -152,6 +168,26 @@ def test_a_copy_that_fails() -> None:
         assert not engine.loaded
         remote.broken.clear()
         assert (await reconciler.converge(wishes, retry=True, wait_s=None)).changed
+
+    asyncio.run(script())
+
+
+def test_a_copy_that_fails_for_two_models() -> None:
+    """Neither of those that share it is loaded."""
+
+    async def script() -> None:
+        remote, engine = FakeRemote(), FakeEngine()
+        remote.folders[URL] = {1: 0}
+        remote.broken.add("/copies/1-0")
+        there = elsewhere(remote)
+        reconciler = Reconciler(
+            Registry(Metrics()), engine, InlineExecutor(), FakeClock(), WarmUp("none", Limits()), there, lambda: None
+        )
+        found = (await there.folders([URL], None))[URL]
+        wishes = {name: Wish(ModelSettings(name, URL), found) for name in "mn"}
+        done = await reconciler.converge(wishes, retry=True, wait_s=None)
+        assert [failure.code for _, failure in done.failures] == [Code.REPOSITORY] * 2
+        assert not engine.loaded
 
     asyncio.run(script())
 

@@ -79,6 +79,14 @@ def test_an_empty_folder_has_no_versions(tmp_path: Path) -> None:
     assert (dict(found.versions), found.warnings) == ({}, (f"No version found for model in path: {tmp_path}",))
 
 
+def test_files_in_the_place_of_versions(tmp_path: Path) -> None:
+    """The most frequent mistake: what serves then is ready, and has nothing."""
+    for name in ("a.txt", "model.bin", "model.xml", "z"):
+        (tmp_path / name).touch()
+    _, hint = LocalStorage().versions(str(tmp_path)).warnings
+    assert hint.endswith(f"such as {tmp_path}/1; found here: a.txt, model.bin, model.xml")
+
+
 @pytest.mark.parametrize("path", ["../models", "/a/../b", "/a/..", "/a\\..\\b", "..\\x", "/no/such/folder"])
 def test_paths_that_are_refused(path: str) -> None:
     """Climbing is refused wherever it leads; so are folders that are not there."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes import FakeClock, FakeEngine, FakeRemote, FakeStorage, FakeWatcher, InlineExecutor, elsewhere
+from tests.fakes import FakeClock, FakeEngine, FakeStorage, FakeWatcher, InlineExecutor, SlowRemote, elsewhere
 from tornado_ovms.core.lifecycle import Key
 from tornado_ovms.core.repositories import version_fault
 from tornado_ovms.core.settings import Limits, MetricsSettings, ModelSettings
@@ -25,8 +26,11 @@ from tornado_ovms.serving.servable import Lease
 from tornado_ovms.serving.warmup import WarmUp
 
 SOURCE = Source("/etc/config.json")
+URL = "s3://bucket/m"
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from tornado_ovms.nodes.base import Library
 
 Script = Callable[["Stage"], Coroutine[Any, Any, None]]
@@ -37,6 +41,17 @@ def entry(name: str, **keys: object) -> dict[str, object]:
     return {"config": {"name": name, "base_path": f"/{name}", **keys}}
 
 
+def through(name: str, model: str) -> dict[str, object]:
+    """An entry of pipeline_config_list: a pipeline of one model."""
+    node = {
+        "name": "node", "type": "DL model", "model_name": model, "inputs": [{"b": {"node_name": "request", "data_item": "b"}}],
+        "outputs": [{"data_item": "a", "alias": "a"}],
+    }  # fmt: skip
+    return {
+        "name": name, "inputs": ["b"], "nodes": [node], "outputs": [{"a": {"node_name": "node", "data_item": "a"}}],
+    }  # fmt: skip
+
+
 def no_library(path: str) -> Library:
     """There are no custom nodes here."""
     raise Failure(Code.PIPELINE_LIBRARY, path)
@@ -45,31 +60,32 @@ def no_library(path: str) -> Library:
 class Stage:
     """A manager on a configuration file, with everything around it faked."""
 
-    def __init__(self, source: Source = SOURCE) -> None:
+    def __init__(self, source: Source = SOURCE, threads: Executor | None = None) -> None:
         self.engine = FakeEngine()
         self.storage = FakeStorage()
-        self.remote = FakeRemote()
+        self.remote = SlowRemote()
         self.registry = Registry(Metrics())
         self.clock = FakeClock()
         inline = InlineExecutor()
         self.watcher = FakeWatcher()
         pipelines = Pipelines(self.registry, no_library, inline, inline)
-        lookout = Lookout(source.config_path, self.storage, self.watcher, inline, elsewhere(self.remote))  # type: ignore[arg-type]
+        lookout = Lookout(source.config_path, self.storage, self.watcher, inline, elsewhere(self.remote, threads))  # type: ignore[arg-type]
         self.manager = Manager(
             source, self.registry, self.engine, lookout, pipelines, inline, WarmUp("none", Limits()), self.clock
         )  # type: ignore[arg-type]
         self.storage.folders = {"/a": {1: 0}, "/b": {1: 0}}
         self.write(entry("a"))
 
-    def write(self, *entries: object) -> None:
+    def write(self, *entries: object, pipelines: Sequence[object] = ()) -> None:
         """Write the configuration."""
-        self.storage.config = json.dumps({"model_config_list": entries}).encode()
+        document = {"model_config_list": entries, "pipeline_config_list": pipelines}
+        self.storage.config = json.dumps(document).encode()
 
     def states(self) -> dict[str, dict[int, str]]:
         """The state of every version."""
         return {
             name: {number: "FAILED" if status.has_failed else status.state.name for number, status in model.statuses()}
-            for name, model in self.registry.models.items()
+            for name, model in self.registry.everything.items()
         }
 
 
@@ -174,6 +190,43 @@ def test_models_come_and_go() -> None:
         assert stage.states() == {"a": {1: "END"}, "b": {1: "AVAILABLE"}}
 
     play(script)
+
+
+@pytest.mark.parametrize("slow", ["list", "fetch"])
+def test_local_models_do_not_wait_for_stores_at_the_start(slow: str) -> None:
+    """They serve at once, also through pipelines; ready is the server when all else has come, or failed."""
+
+    async def script(stage: Stage) -> None:
+        away, broken = "s3://bucket/away", "s3://bucket/broken"
+        stage.remote.folders = {away: {1: 0}, broken: {2: 0}, "s3://bucket/lost": Failure(Code.PATH_INVALID)}
+        stage.remote.broken = {"/copies/2-0"}
+        stage.remote.lists_at_once = slow == "fetch"
+        entries = [entry(path.rpartition("/")[2], base_path=path) for path in stage.remote.folders]
+        stage.write(entry("a"), *entries, pipelines=[through("of_a", "a"), through("of_away", "away")])
+        stage.remote.gate.clear()
+        start = asyncio.ensure_future(stage.manager.start())
+        here = {"of_a": {1: "AVAILABLE"}, "a": {1: "AVAILABLE"}}
+        coming = {1: "LOADING"}, {2: "LOADING"}
+        first, second = coming if slow == "fetch" else ({}, {})
+        await turns(stage, {**here, "away": first, "broken": second, "lost": {}}, 100_000)
+        assert not stage.manager.is_ready
+        stage.remote.gate.set()
+        await start
+        there = {"of_away": {1: "AVAILABLE"}, "away": {1: "AVAILABLE"}, "broken": {2: "FAILED"}, "lost": {}}
+        assert stage.states() == {**here, **there}
+        assert stage.manager.is_ready
+        assert stage.remote.looks == 3
+        assert samples(stage)["failed"] == 1
+
+    async def main() -> None:
+        with ThreadPoolExecutor(4) as threads:
+            stage = Stage(threads=threads)
+            try:
+                await script(stage)
+            finally:
+                stage.remote.gate.set()
+
+    asyncio.run(main())
 
 
 def test_white_space_is_a_change_that_touches_nothing() -> None:
@@ -309,6 +362,23 @@ def test_fixed_models_must_be_servable() -> None:
         play(script, Source(None, (ModelSettings("a", "/a"),)))
 
 
+def test_a_fixed_model_from_an_earlier_look() -> None:
+    """Serves though its store does not answer: that is told, and keeps nothing from starting."""
+
+    async def script(stage: Stage) -> None:
+        stage.remote.folders[URL] = {1: 0}
+        stage.remote.recalled[URL] = failure = Failure(Code.REPOSITORY)
+        await stage.manager.start()
+        assert stage.states() == {"a": {1: "AVAILABLE"}}
+        assert stage.registry.models["a"].failure is failure
+        assert (await stage.manager.reload()).failure is failure
+        stage.remote.recalled.clear()
+        assert await stage.manager.reload() == Outcome(changed=False)
+        assert stage.registry.models["a"].failure is None
+
+    play(script, Source(None, (ModelSettings("a", URL),)))
+
+
 def test_reloads_at_once_share_a_pass() -> None:
     """All that wait for it get its outcome; nothing is loaded twice. Who comes later gets a pass that began later."""
 
@@ -335,9 +405,9 @@ def test_everything_is_closed_at_the_end() -> None:
     play(script)
 
 
-async def turns(stage: Stage, wanted: dict[str, dict[int, str]]) -> None:
+async def turns(stage: Stage, wanted: dict[str, dict[int, str]], limit: int = 1000) -> None:
     """Let the loop go round until the versions are in these states."""
-    for _ in range(1000):
+    for _ in range(limit):
         if stage.states() == wanted:
             return
         await asyncio.sleep(0)

@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +21,9 @@ from tornado_ovms.serving.reconcile import Converged, Reconciler, Wish
 from tornado_ovms.serving.registry import Registry
 from tornado_ovms.serving.servable import Lease
 from tornado_ovms.serving.warmup import WarmUp
+
+if TYPE_CHECKING:
+    from tornado_ovms.storage.base import Found
 
 Play = Callable[["Stage"], Coroutine[Any, Any, None]]
 
@@ -69,10 +73,13 @@ class Stage:
             lambda: self.late_ends.append(None),
         )
         self.settings = ModelSettings("m", "/m")
+        self.earlier: Failure | None = None
 
     async def converge(self, *, retry: bool = True) -> Converged:
         """One pass over what the storage holds."""
-        found = self.storage.versions("/m") if "/m" in self.storage.folders else Failure(Code.PATH_INVALID)
+        found: Found | Failure = Failure(Code.PATH_INVALID)
+        if "/m" in self.storage.folders:
+            found = replace(self.storage.versions("/m"), failure=self.earlier)
         return await self.reconciler.converge({"m": Wish(self.settings, found)}, retry=retry, wait_s=None)
 
     def states(self) -> dict[int, str]:
@@ -154,6 +161,26 @@ def test_a_broken_new_version_leaves_the_old_one_alone(play: Callable[[Play], No
         stage.engine.broken.clear()
         await stage.converge()
         assert stage.states() == {1: "END", 2: "AVAILABLE"}
+
+    play(script)
+
+
+def test_an_earlier_look(play: Callable[[Play], None]) -> None:
+    """Brings what it tells of, and takes nothing away that it does not."""
+
+    async def script(stage: Stage) -> None:
+        stage.earlier = Failure(Code.REPOSITORY)
+        await stage.converge()
+        assert stage.states() == {1: "AVAILABLE"}
+        stage.storage.folders["/m"] = {}
+        assert not (await stage.converge()).changed
+        stage.storage.folders["/m"] = {1: 0, 2: 0}
+        await stage.converge()
+        assert stage.states() == {1: "END", 2: "AVAILABLE"}
+        stage.earlier = None
+        stage.storage.folders["/m"] = {}
+        await stage.converge()
+        assert stage.states() == {1: "END", 2: "END"}
 
     play(script)
 

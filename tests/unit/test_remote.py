@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -15,6 +19,7 @@ from tornado_ovms.core.repositories import Item
 from tornado_ovms.core.settings import ModelSettings
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.storage.copies import Copies
+from tornado_ovms.storage.listings import NAME
 from tornado_ovms.storage.local import LocalStorage
 from tornado_ovms.storage.remote import YOUNG_S, RemoteStorage
 
@@ -65,20 +70,27 @@ class FakeStore:
 
 
 class Stage:
-    """A storage with a fake store, and a folder for copies."""
+    """A storage with a fake store, and a folder for copies; ``on_wait`` is called while it waits for another process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = FakeStore()
         self.paused: list[float] = []
+        self.on_wait: Callable[[], None] = lambda: None
         self.storage = self.make()
 
     def make(self, open_store: Callable[[Address], FakeStore] | None = None) -> RemoteStorage:
         """Another storage, as another process has one."""
         return RemoteStorage(
-            LocalStorage(), Copies(str(self.folder)), open_store or (lambda _: self.store),  # type: ignore[arg-type]
+            LocalStorage(), Copies(str(self.folder), lambda _: self.on_wait()), open_store or (lambda _: self.store),  # type: ignore[arg-type]
             lambda: 1000.0, self.paused.append,
         )  # fmt: skip
+
+    def die(self) -> None:
+        """Another process goes on; this one was killed, and the system has given back its locks."""
+        for descriptor in self.storage._copies._held.values():
+            os.close(descriptor)
+        self.storage = self.make()
 
     def blueprint(self, version: int = 1) -> Blueprint:
         """What is to be loaded of a version, as it is listed now."""
@@ -86,8 +98,8 @@ class Stage:
         return Blueprint(Key("m", version), ModelSettings("m", URL), found.path, found.fingerprint)
 
     def files(self) -> list[str]:
-        """All that lies in the folder for copies."""
-        return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
+        """All that lies in the folder for copies, but for what was listed."""
+        return sorted(path.name for path in self.folder.rglob("*") if path.is_file() and path.name != NAME)
 
 
 @pytest.fixture
@@ -108,7 +120,8 @@ def test_a_version_is_copied_once(stage: Stage) -> None:
     assert Path(blueprint.path).name == "1"
     stage.storage.release(blueprint.path)
     assert stage.files() == ["data", "model.xml"]
-    other.remove()
+    for storage in (stage.storage, other):
+        storage.remove()
     assert not list(stage.folder.iterdir())
 
 
@@ -127,8 +140,123 @@ def test_what_a_killed_process_left_goes(stage: Stage) -> None:
     slot = Path(stage.blueprint().path).parent
     (slot / "partial").mkdir(parents=True)
     (slot / "partial" / "half").write_bytes(b"x")
-    stage.make().versions(URL)
+    other = stage.make()
+    other.versions(URL)
+    other.sweep()
     assert not slot.exists()
+
+
+def test_what_was_listed_last(stage: Stage) -> None:
+    """Counts for another process while the store does not answer, as far as it is here; also if those that copied it are dead."""
+    stage.storage.fetch(stage.blueprint(1))
+    stage.die()
+    other, listed = stage.make(), stage.storage.versions(URL).versions[1]
+    stage.die()
+    stage.store.failure = ConnectionError("refused")
+    found = other.versions(URL)
+    assert found.versions == {1: listed}
+    assert found.failure is not None
+    assert found.failure.code is Code.REPOSITORY
+    other.fetch(Blueprint(Key("m", 1), ModelSettings("m", URL), listed.path, listed.fingerprint))
+    other.sweep()
+    assert other.versions(URL).versions == found.versions
+    assert stage.store.copied == ["1/model.xml", "1/sub/data"]
+    stage.store.failure = None
+    del stage.store.files["1/model.xml"]
+    assert set(stage.storage.versions(URL).versions) == {1, 2}
+    stage.store.failure = ConnectionError("refused")
+    with pytest.raises(Failure):  # the version with these files was never copied
+        other.versions(URL)
+    other.forget(URL)
+    for storage in (stage.storage, other):
+        storage.remove()
+    assert not list(stage.folder.iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"1": 1}', '{"x": []}', '{"1": [[1, 2, 3]]}'])
+def test_a_listing_of_another_release(stage: Stage, text: str) -> None:
+    """Is as none."""
+    stage.storage.fetch(stage.blueprint())
+    (path,) = stage.folder.rglob(NAME)
+    path.write_text(text)
+    stage.store.failure = ConnectionError("refused")
+    with pytest.raises(Failure, match="refused"):
+        stage.make().versions(URL)
+    stage.store.failure = None
+    stage.storage.versions(URL)
+    assert len(path.read_text()) > len(text)
+
+
+def test_the_end_while_a_listing_is_removed(stage: Stage) -> None:
+    """Is what it is: a failure of the store."""
+    stage.storage.fetch(stage.blueprint())
+    (path,) = stage.folder.rglob(NAME)
+    other, stage.store.failure = stage.make(), ConnectionError("refused")
+    stage.die()
+    stage.on_wait = other.close
+    theirs = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(Failure, match="refused"):
+            other.versions(URL)
+    finally:
+        os.close(theirs)
+
+
+def test_a_listing_that_cannot_be_written(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full: models are listed nevertheless, and what was written before stays."""
+    stage.storage.fetch(stage.blueprint())
+    (path,) = stage.folder.rglob(NAME)
+    before = path.read_text()
+    stage.store.files["3/model.xml"] = b"three"
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert set(stage.storage.versions(URL).versions) == {1, 2, 3}
+    assert path.read_text() == before
+
+
+def test_what_a_killed_process_left_is_in_the_way(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes when there is no room."""
+    stage.storage.fetch(stage.blueprint(1))
+    stage.die()
+    left = stage.files()
+    monkeypatch.setattr(Copies, "free_bytes", lambda _: 0 if "sub" in str(list(stage.folder.rglob("*"))) else 100)
+    stage.storage.fetch(stage.blueprint(2))
+    assert left == ["data", "model.xml"]
+    assert stage.files() == ["model.xml"]
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_another_process_copies_it(stage: Stage, is_over: bool) -> None:  # noqa: FBT001
+    """That is waited for, and no longer than until the end."""
+    blueprint, other = stage.blueprint(), stage.make()
+    waits: list[None] = []
+
+    def wait() -> None:
+        waits.append(None)
+        if is_over:
+            other.close()
+        else:
+            fcntl.flock(theirs, fcntl.LOCK_UN)
+
+    slot = Path(blueprint.path).parent
+    slot.mkdir()
+    theirs = os.open(slot, os.O_RDONLY)
+    stage.on_wait = wait
+    try:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        if is_over:
+            with pytest.raises(Failure, match="about to end"):
+                other.fetch(blueprint)
+        else:
+            other.fetch(blueprint)
+    finally:
+        os.close(theirs)
+    assert waits == [None]
+    assert stage.files() == ([] if is_over else ["data", "model.xml"])
 
 
 @pytest.mark.parametrize("fault", ["changes", "grows", "vanishes", "short", "garbled", "full", "gone"])

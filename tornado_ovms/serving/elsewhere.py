@@ -12,7 +12,7 @@ from tornado_ovms.core.repositories import is_remote, scrub
 from tornado_ovms.core.status import Code, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from concurrent.futures import Executor
 
     from tornado_ovms.core.lifecycle import Blueprint
@@ -23,7 +23,7 @@ LOOK_WAIT_S: Final = 2.0
 """How long a pass waits for stores to answer. A listing takes 0.05 to 0.5 s."""
 
 FETCH_WAIT_S: Final = 10.0
-"""How long a pass that was asked for waits for copies; others do not. The first pass waits until all are there."""
+"""How long a pass that was asked for waits for copies; others do not."""
 
 
 def _nobody() -> None:
@@ -51,6 +51,7 @@ class Elsewhere:
         self._wanted: frozenset[str] = frozenset()
         self._fetches: dict[str, asyncio.Future[None]] = {}
         self._here: set[str] = set()
+        self._has_swept = False
 
     async def folders(self, base_paths: Collection[str], wait_s: float | None) -> Mapping[str, Found | Failure]:
         """What repositories hold, or why that cannot be seen; what was seen last of one that does not answer in time.
@@ -60,22 +61,46 @@ class Elsewhere:
             wait_s: how long their answers are waited for; None if as long as it takes.
         """
         self._wanted = frozenset(base_paths)
-        begun = [path for path in base_paths if path not in self._looks]
-        loop = asyncio.get_running_loop()
-        for path in begun:
-            self._looks[path] = loop.run_in_executor(self._listers, self._storage.versions, path)
-        awaited = [self._looks[path] for path in (base_paths if wait_s is None else begun)]
+        begun = self._begin(path for path in base_paths if path not in self._looks)
+        awaited = [self._looks[path] for path in base_paths] if wait_s is None else begun
         if awaited:
             _, pending = await asyncio.wait(awaited, timeout=wait_s)
             for look in pending:
                 look.add_done_callback(self._tell)
-        for path in base_paths:
-            if self._looks[path].done():
-                self._last[path] = await _outcome(self._looks.pop(path))
+        await self._take(base_paths)
         return {
             path: self._last.get(path) or Failure(Code.REPOSITORY, f"{scrub(path)}: no answer yet")
             for path in base_paths
         }
+
+    async def arrivals(self, base_paths: Collection[str]) -> Mapping[str, Found | Failure]:
+        """The same at the start: each repository is looked at once, and those that have not answered are left out.
+
+        None is waited for; ``on_late`` tells when another one has answered.
+        """
+        self._wanted = frozenset(base_paths)
+        for look in self._begin(path for path in base_paths if path not in self._looks.keys() | self._last.keys()):
+            look.add_done_callback(self._tell)
+        await self._take(base_paths)
+        return {path: self._last[path] for path in base_paths if path in self._last}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way, or has ended and was not asked for since."""
+        return bool(self._looks or self._fetches)
+
+    def _begin(self, base_paths: Iterable[str]) -> list[asyncio.Future[Found]]:
+        """Look at repositories."""
+        loop = asyncio.get_running_loop()
+        begun = {path: loop.run_in_executor(self._listers, self._storage.versions, path) for path in base_paths}
+        self._looks.update(begun)
+        return list(begun.values())
+
+    async def _take(self, base_paths: Iterable[str]) -> None:
+        """Note what looks that have ended have found."""
+        for path in base_paths:
+            if path in self._looks and self._looks[path].done():
+                self._last[path] = await _outcome(self._looks.pop(path))
 
     def is_under_way(self, blueprint: Blueprint) -> bool:
         """Whether a version is being copied."""
@@ -94,17 +119,21 @@ class Elsewhere:
         if path not in self._fetches:
             loop = asyncio.get_running_loop()
             self._fetches[path] = loop.run_in_executor(self._fetchers, self._storage.fetch, blueprint)
-        _, pending = await asyncio.wait([self._fetches[path]], timeout=wait_s)
-        for fetch in pending:
+        fetch = self._fetches[path]
+        await asyncio.wait([fetch], timeout=wait_s)
+        if not fetch.done():
             fetch.add_done_callback(self._tell)
             return False
-        if path in self._fetches:  # of two models that share it one comes second
-            self._fetches.pop(path).result()
-            self._here.add(path)
+        self._fetches.pop(path, None)  # of two models that share it one comes second
+        fetch.result()
+        self._here.add(path)
         return True
 
     async def keep(self, paths: Collection[str]) -> None:
-        """Remove the copies of versions and archives that are not wanted any more; ``paths`` are those of all other versions."""
+        """Remove the copies of versions and archives that are not wanted any more; ``paths`` are those of all other versions.
+
+        What killed processes have left goes, too, once nothing is under way for the first time.
+        """
         for path in self._fetches.keys() - set(paths):
             if self._fetches[path].done() and self._fetches.pop(path).exception() is None:
                 self._here.add(path)
@@ -115,6 +144,9 @@ class Elsewhere:
             *(loop.run_in_executor(self._listers, self._storage.release, path) for path in gone),
             *(loop.run_in_executor(self._listers, self._storage.forget, path) for path in self._forget()),
         )
+        if self._last and not (self.is_busy or self._has_swept):  # what this process wants of it is taken by now
+            self._has_swept = True
+            await loop.run_in_executor(self._listers, self._storage.sweep)
 
     def _forget(self) -> list[str]:
         """Forget repositories that are not wanted any more, and tell which; one that is being looked at comes later."""

@@ -12,7 +12,7 @@ from tornado_ovms.core.repositories import is_remote
 from tornado_ovms.core.status import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
     from concurrent.futures import Executor
 
     from tornado_ovms.core.settings import ModelSettings
@@ -69,12 +69,21 @@ class Lookout:
             models: all that are wanted.
             wait_s: how long those elsewhere are waited for; None if as long as it takes.
         """
+        return await self._folders(models, lambda paths: self.elsewhere.folders(paths, wait_s))
+
+    async def arrivals(self, models: Collection[ModelSettings]) -> Looks:
+        """The same at the start, without models elsewhere of which nothing has come yet."""
+        return await self._folders(models, self.elsewhere.arrivals)
+
+    async def _folders(
+        self,
+        models: Collection[ModelSettings],
+        look_elsewhere: Callable[[Collection[str]], Awaitable[Mapping[str, Found | Failure]]],
+    ) -> Looks:
         remote = {settings.name: settings.base_path for settings in models if is_remote(settings.base_path)}
         local = tuple(settings for settings in models if settings.name not in remote)
-        here, there = await asyncio.gather(
-            self.scan(self._list, local), self.elsewhere.folders(set(remote.values()), wait_s)
-        )
-        return {**here, **{name: there[path] for name, path in remote.items()}}
+        here, there = await asyncio.gather(self.scan(self._list, local), look_elsewhere(set(remote.values())))
+        return {**here, **{name: there[path] for name, path in remote.items() if path in there}}
 
     async def scan(self, function: Callable[..., T], *args: object) -> T:
         """Call what blocks, in the scan thread."""

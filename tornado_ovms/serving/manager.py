@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tornado_ovms.core import config as configuration
-from tornado_ovms.core.repositories import is_grave
+from tornado_ovms.core.repositories import is_grave, is_remote
 from tornado_ovms.core.status import Code, Failure
 from tornado_ovms.serving.elsewhere import FETCH_WAIT_S, LOOK_WAIT_S
 from tornado_ovms.serving.observation import Reloads
@@ -158,7 +159,7 @@ class Manager:
                 text = await self._lookout.read_config(self._source.config_path)
                 look = await self._look(self._source.config_path, text)
                 on_metrics(look.config.metrics)
-                is_good = (await self._load(look, is_patient=True)).failure is None
+                is_good = (await self._load(look, is_patient=True, is_first=True)).failure is None
             self._reloads.ended(changed=False, failed=not is_good, asked_for=False)
         self.is_ready = True
 
@@ -167,7 +168,8 @@ class Manager:
             await self._lookout.scan(self._engine.check, settings)
             self._models[settings.name] = settings
         found, done = await self._converge(retry=True, is_patient=True)
-        for _, failure in (*found, *done.last_failures):
+        serves = any(model.available for model in self._registry.models.values())  # though its store may not answer
+        for _, failure in (*(() if serves else found), *done.last_failures):
             raise failure
 
     @property
@@ -313,17 +315,36 @@ class Manager:
                 faults.append(configuration.Fault(settings.name, failure, config.places[settings.name]))
         return Look(text, config, tuple(models), tuple(faults))
 
-    async def _load(self, look: Look, *, is_patient: bool) -> Outcome:
+    async def _load(self, look: Look, *, is_patient: bool, is_first: bool = False) -> Outcome:
         """Make a configuration the one in force, and bring it about."""
         changed = look.text != self._text
         self._text, self._unusable = look.text, None
         self._warn("", look.config.warnings)
         faults = self._adopt(look)
-        found, done = await self._converge(retry=True, is_patient=is_patient)
+        converged = self._arrive(look.config) if is_first else self._converge(retry=True, is_patient=is_patient)
+        found, done = await converged
         invalid = await self._pipelines.adopt(look.config)
         failure = next(iter((*self._in_order(faults, found, done), *invalid)), None)
         self._config_failed = failure is not None
         return Outcome(changed or done.changed, Code.CONFIG_RELOAD, failure)
+
+    async def _arrive(self, config: Config) -> tuple[list[tuple[str, Failure]], Converged]:
+        """Serve what is on this machine at once, and what is elsewhere as it comes, until all of that has come or failed."""
+        found, done = await self._converge(retry=True, is_patient=True, is_first=True)
+        if self._lookout.elsewhere.is_busy:
+            await self._pipelines.adopt(self._without_remote(config))
+        while self._lookout.elsewhere.is_busy:
+            await self._changed.wait()
+            self._changed.clear()
+            found, more = await self._converge(retry=False, is_patient=True, is_first=True)
+            done = Converged(done.changed or more.changed, done.failures + more.failures)
+        return found, done
+
+    def _without_remote(self, config: Config) -> Config:
+        """A configuration without the pipelines for which a model from elsewhere is needed."""
+        remote = {name for name, settings in self._models.items() if is_remote(settings.base_path)}
+        pipelines = (each for each in config.pipelines if not any(node.target in remote for node in each.nodes))
+        return replace(config, pipelines=tuple(pipelines))
 
     def _adopt(self, look: Look) -> list[configuration.Fault]:
         """Take over the settings of a configuration.
@@ -353,36 +374,41 @@ class Manager:
                 self._registry.models[name].failure = failure
         return faults
 
-    async def _converge(self, *, retry: bool, is_patient: bool) -> tuple[list[tuple[str, Failure]], Converged]:
+    async def _converge(
+        self, *, retry: bool, is_patient: bool, is_first: bool = False
+    ) -> tuple[list[tuple[str, Failure]], Converged]:
         """Look at the version folders and bring about what they and the settings ask for.
 
         Versions that are being written are waited for if somebody is patient; else they are left for a pass to come soon.
+        The first time nothing elsewhere is waited for, as the caller comes back until all has come.
         """
         models = [settings for name, settings in self._models.items() if name not in self._unloaded]
         waits_for_all = not (self.is_ready and self._lookout.elsewhere.comes_back)
         look_s = None if waits_for_all else LOOK_WAIT_S
-        found = await self._lookout.folders(models, look_s)
+        look = partial(self._lookout.arrivals, models) if is_first else partial(self._lookout.folders, models, look_s)
+        found = await look()
         if is_patient:
             for _ in range(MAX_LOOKS):
                 if not _is_fresh(found):
                     break
                 await self._clock.pause(FRESH_S)
-                found = await self._lookout.folders(models, look_s)
+                found = await look()
             found = {name: each if isinstance(each, Failure) else each.as_it_is() for name, each in found.items()}
         failures = []
         for name, each in found.items():
             model = self._registry.add_model(name)
-            if isinstance(each, Failure):
-                failures.append((name, each))
-                if model.failure is None or model.failure.text != each.text:
-                    log.error("Model %s: %s", name, each.text)
-                model.failure = each
+            failure, warnings = (each, ()) if isinstance(each, Failure) else (each.failure, each.warnings)
+            if failure is not None:
+                failures.append((name, failure))
+                if model.failure is None or model.failure.text != failure.text:
+                    log.error("Model %s: %s", name, failure.text)
+                model.failure = failure
             else:
-                self._warn(name, each.warnings)
+                self._warn(name, warnings)
                 if model.failure is not None and model.failure.code in UNSEEN:
                     model.failure = None
-        wishes = {settings.name: Wish(settings, found[settings.name]) for settings in models}
-        fetch_s = None if waits_for_all else FETCH_WAIT_S if is_patient else 0
+        wishes = {settings.name: Wish(settings, found[settings.name]) for settings in models if settings.name in found}
+        fetch_s = 0 if is_first else None if waits_for_all else FETCH_WAIT_S if is_patient else 0
         done = await self._reconciler.converge(wishes, retry=retry, wait_s=fetch_s)
         if _is_fresh(found):
             self.wake()

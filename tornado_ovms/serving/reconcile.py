@@ -49,7 +49,8 @@ LATER: Final = Failure(Code.VERSION_NOT_LOADED_YET)
 class Wish(NamedTuple):
     """What is wanted of one model: its settings, and the versions on disk, or why they cannot be seen.
 
-    A model whose versions cannot be seen stays as it is.
+    A model whose versions cannot be seen stays as it is. Of one for which only what was seen before is known, versions come and
+    are replaced by that, and none goes that it does not tell of.
     """
 
     settings: ModelSettings
@@ -175,6 +176,8 @@ class Reconciler:
             }
             serving = {key for key in held if key in current and current[key].status.state is State.AVAILABLE}
             wanted, struck = aspire(settings.version_policy, blueprints, {key.version for key in held - serving})
+            if found.failure is not None:
+                kept |= {key for key in current if key.name == name and key.version not in blueprints}
             aspired += [blueprints[version] for version in wanted]
             kept |= serving | {Key(name, version) for version in struck}
             if coming := {version for version in wanted if self._elsewhere.is_under_way(blueprints[version])}:

@@ -44,6 +44,10 @@ class ArchiveError(Exception):
     """An archive that is not taken, with the reason."""
 
 
+class NoRoomError(ArchiveError):
+    """One that does not fit on the disk."""
+
+
 class Web:
     """Downloads archives."""
 
@@ -84,7 +88,7 @@ class Web:
             if _stamp(answer) != expected:
                 raise ArchiveError("the archive has changed while it was fetched")
             if expected.size and int(expected.size) > room:
-                raise ArchiveError(f"the archive has {expected.size} bytes, {room} are free on disk")
+                raise NoRoomError(f"the archive has {expected.size} bytes, {room} are free on disk")
             while chunk := answer.read1(CHUNK):  # what has come by now; read() waits until it is so much
                 if self._is_closed:
                     raise CancelledError
@@ -149,7 +153,7 @@ class _Budget:
         self._room -= size
         self._files += 1
         if self._room < 0:
-            raise ArchiveError("the archive unpacked is larger than what is free on disk")
+            raise NoRoomError("the archive unpacked is larger than what is free on disk")
         if self._files > MAX_FILES:
             raise ArchiveError(f"the archive has more than {MAX_FILES} files")
         return plain

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tornado_ovms.core.lifecycle import Fingerprint
+    from tornado_ovms.core.status import Failure
 
 
 class VersionFolder(NamedTuple):
@@ -30,11 +31,13 @@ class Found:
         versions: by number.
         warnings: what an operator should know about the rest of it.
         folders: every folder that was looked into.
+        failure: why this is not what there is now, but what was seen before; only versions that can be loaded nevertheless.
     """
 
     versions: Mapping[int, VersionFolder]
     warnings: tuple[str, ...]
     folders: tuple[str, ...] = ()
+    failure: Failure | None = None
 
     @property
     def is_fresh(self) -> bool:

@@ -14,6 +14,7 @@ import shutil
 import stat
 import tempfile
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,10 +37,13 @@ class Copies:
 
     Args:
         parent: the folder for temporary files.
+        pause: lets time pass.
     """
 
-    def __init__(self, parent: str | None = None) -> None:
+    def __init__(self, parent: str | None = None, pause: Callable[[float], None] = time.sleep) -> None:
         self._parent = Path(parent or tempfile.gettempdir())
+        self._pause = pause
+        self._is_stopped = False
         self._held: dict[Path, int] = {}
         self._root: Path | None = None
 
@@ -51,7 +55,6 @@ class Copies:
         """
         if self._root is None:
             self._root = _open_root(self._parent)
-            _sweep(self._root)
         return self._root / key
 
     def free_bytes(self) -> int:
@@ -65,6 +68,9 @@ class Copies:
             slot: as ``slot`` gave it.
             name: what the folder with the content is called in it.
             fill: makes the content in a folder that is empty; what it raises goes on, and leaves nothing.
+
+        Raises:
+            CancelledError: it was waited for until ``stop``.
         """
         path = slot / name
         if slot in self._held and path.exists():
@@ -72,7 +78,30 @@ class Copies:
         descriptor = self._held.pop(slot, None)
         if descriptor is not None:  # somebody has removed it
             os.close(descriptor)
-        self._held[slot] = _take(slot, path, fill)
+        while (descriptor := _take(slot, path, fill)) is None:
+            if self._is_stopped:
+                raise CancelledError
+            self._pause(PAUSE_S)
+        self._held[slot] = descriptor
+
+    def hold(self, slot: Path) -> None:
+        """Make sure that a slot is there, and stays until it is given up; what is put into it is left to who holds it."""
+        self.take(slot, ".", _add_nothing)
+
+    def sweep(self) -> None:
+        """Remove what killed processes have left. Until then it may be taken."""
+        if self._root is not None:
+            for slot in _folders(self._root):
+                with contextlib.suppress(OSError):
+                    descriptor = os.open(slot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    try:
+                        _remove_if_unused(slot, descriptor)
+                    finally:
+                        os.close(descriptor)
+
+    def stop(self) -> None:
+        """Wait for no other process any more. Any thread, also the event loop's."""
+        self._is_stopped = True
 
     def give_up(self, slot: Path) -> None:
         """A copy is not needed any more: it is removed, unless another process needs it."""
@@ -99,22 +128,24 @@ def _open_root(parent: Path) -> Path:
     return root if is_ours else Path(tempfile.mkdtemp(prefix="tornado-ovms-", dir=parent))
 
 
-def _take(slot: Path, path: Path, fill: Callable[[Path], None]) -> int:
-    """A descriptor of the folder, with a shared lock on it; the content is there."""
-    while True:
-        descriptor = _open(slot)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for another process that makes it
-            if not path.exists() and _lock_alone(descriptor) and _is_there(slot, descriptor):
+def _take(slot: Path, path: Path, fill: Callable[[Path], None]) -> int | None:
+    """A descriptor of the folder, with a shared lock on it; None if another process is about to make or remove the content."""
+    descriptor = _open(slot)
+    is_ours = False
+    try:
+        if _lock(descriptor, fcntl.LOCK_SH):
+            if not path.exists() and _lock(descriptor, fcntl.LOCK_EX) and _is_there(slot, descriptor):
                 _make(slot, path, fill)
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if path.exists():
-                return descriptor
-        except BaseException:
+            # Its way back to a shared lock lets others in between.
+            is_ours = _lock(descriptor, fcntl.LOCK_SH) and path.exists() and _is_there(slot, descriptor)
+    finally:
+        if not is_ours:
             os.close(descriptor)
-            raise
-        os.close(descriptor)  # another process was about to make it, or has removed it
-        time.sleep(PAUSE_S)
+    return descriptor if is_ours else None
+
+
+def _add_nothing(_folder: Path) -> None:
+    """Leave a slot as it is."""
 
 
 def _open(slot: Path) -> int:
@@ -125,9 +156,10 @@ def _open(slot: Path) -> int:
             return os.open(slot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _lock_alone(descriptor: int) -> bool:
+def _lock(descriptor: int, kind: int) -> bool:
+    """Lock a folder if that needs no waiting, which nothing could end."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -153,19 +185,8 @@ def _make(slot: Path, path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def _remove_if_unused(slot: Path, descriptor: int) -> None:
-    if _lock_alone(descriptor):
+    if _lock(descriptor, fcntl.LOCK_EX):
         shutil.rmtree(slot, ignore_errors=True)
-
-
-def _sweep(root: Path) -> None:
-    """Remove what killed processes have left."""
-    for slot in _folders(root):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(slot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                _remove_if_unused(slot, descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def _folders(root: Path) -> Iterator[Path]:

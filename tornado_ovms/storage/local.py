@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_DEPTH: Final = 4
 """How far below a version folder files are looked at; a SavedModel needs one. Bounded, as links can run in a ring."""
 
+SHOWN: Final = 3
+"""Names of files in a message."""
+
 FRESH_S: Final = 0.1
 """A version is left alone until none of its files has changed for so long; copying tools pause less between two writes."""
 
@@ -50,21 +53,26 @@ class LocalStorage:
         except OSError as error:
             raise Failure(Code.CONFIG_UNREADABLE, f"Configuration file is invalid {path}: {error.strerror}") from error
 
-    def versions(self, base_path: str) -> Found:
+    def versions(self, base_path: str, shown: str = "") -> Found:
         """The version folders of a model.
+
+        Args:
+            base_path: the folder.
+            shown: what operators know it by, if that is something else.
 
         Raises:
             Failure: PATH_INVALID, if the folder is not there, cannot be listed, or its path climbs with ``..``.
         """
+        shown = shown or base_path
         if climbs(base_path):
-            raise Failure(Code.PATH_INVALID, f"Path {base_path} escape with .. is forbidden.")
+            raise Failure(Code.PATH_INVALID, f"Path {shown} escape with .. is forbidden.")
         try:
             with os.scandir(base_path) as entries:
                 children = sorted((entry.name, _is_folder(entry)) for entry in entries)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise Failure(Code.PATH_INVALID, f"Directory does not exist: {base_path}") from error
+            raise Failure(Code.PATH_INVALID, f"Directory does not exist: {shown}") from error
         except OSError as error:
-            raise Failure(Code.PATH_INVALID, f"Cannot list {base_path}: {error.strerror}") from error
+            raise Failure(Code.PATH_INVALID, f"Cannot list {shown}: {error.strerror}") from error
         versions, warnings, folders = {}, [], [base_path]
         for name, is_folder in children:
             if not is_folder:
@@ -75,7 +83,12 @@ class LocalStorage:
                 path = os.path.join(base_path, name)  # noqa: PTH118 - keeps the form in which the path was given
                 versions[int(name)] = self._look_into(path, folders)
         if not versions:
-            warnings.append(f"No version found for model in path: {base_path}")
+            warnings.append(f"No version found for model in path: {shown}")
+            if files := [name for name, is_folder in children if not is_folder]:
+                warnings.append(
+                    f"{shown}: the files of a model belong into a folder named by its version, such as {shown}/1; "
+                    f"found here: {', '.join(files[:SHOWN])}"
+                )
         return Found(versions, tuple(warnings), tuple(folders))
 
     def _look_into(self, path: str, folders: list[str]) -> VersionFolder:
