@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def hear_early() -> None:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    sys.exit(exit_code(number))
+    os._exit(exit_code(number))  # an exception would come out of the middle of an import, where libraries catch some
 
 
 def hear(on_stop: Callable[[int], object], on_hang_up: Callable[[], object]) -> None:

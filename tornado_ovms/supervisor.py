@@ -178,7 +178,8 @@ class _Supervisor:
                 log.error("Worker %d cannot be started: %s", index, error)
                 code = os.EX_OSERR
             if self._stopped.is_set():
-                self._code = self._code or max(code, 0)
+                if code != signals.exit_code(signal.SIGTERM):  # with which one ends that was still starting
+                    self._code = self._code or max(code, 0)
                 return
             if not self._hub.have_all_started and code > 0:
                 self._code = code  # it has said why; the others cannot do better

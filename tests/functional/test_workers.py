@@ -269,6 +269,29 @@ def test_they_end_in_order_with_what_they_have_begun(server: Server, repository:
     assert not any(Path(f"/proc/{process}").exists() for process in ids)
 
 
+def test_workers_that_have_hardly_begun_are_no_failure(repository: Repository) -> None:
+    """The signal reaches them while they import their modules."""
+    words = ("--config_path", str(repository.config), "--workers", "2", "--rest_port", str(free_port()))
+    log = repository.aside()
+    with log.open("wb") as output, subprocess.Popen([*COMMAND, *words], stdout=output, stderr=output) as process:
+
+        def started() -> list[int]:
+            return [int(pid) for pid in re.findall(r"Worker \d is process (\d+)", log.read_text())]
+
+        until(lambda: len(started()) == 2 and all(map(hears_signals, started())))
+        process.terminate()
+        assert process.wait(30) == 0
+    assert "tornado_ovms 0" not in log.read_text()
+
+
+def hears_signals(pid: int) -> bool:
+    """Whether a process has a handler for SIGTERM."""
+    with suppress(FileNotFoundError):
+        (caught,) = re.findall(r"^SigCgt:\t([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return bool(int(caught, 16) >> signal.SIGTERM - 1 & 1)
+    return False
+
+
 def test_a_signal_to_all_of_them_is_one(repository: Repository) -> None:
     """As systemd sends it: workers hear of it twice, and end in order all the same."""
     args = ("--config_path", str(repository.config), "--workers", "2", "--drain_delay", "1")
